@@ -1,0 +1,87 @@
+"""A forward pass of our hooked model, no hook attached, beside torch's TransformerEncoder and TransformerLens' bridge.
+
+Same shape everywhere: 4 pre-norm layers, d = 128, 4 heads, feed-forward 512 with GELU, bidirectional, batch 1, no
+gradient. torch's encoder runs its fused inference path. Also prints what the entropies of all heads cost beside the
+forward pass, alone and together with it. Run: python benchmarks/forward.py
+"""
+
+import warnings
+
+import torch
+from timing import machine, medians
+from torch import nn
+
+from microtome.lab import zoo
+from microtome.lab.zoo.bridge import to_bridge
+from microtome.probes import EntropyTracker
+
+D_MODEL, LAYERS, HEADS, VOCAB = 128, 4, 4, 64
+LENGTHS = (64, 512, 2048)
+
+
+def contestants(n: int) -> dict:
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(VOCAB, (1, n), generator=generator)
+    ours = zoo.sequence(
+        d_vocab=VOCAB,
+        d_model=D_MODEL,
+        n_layers=LAYERS,
+        n_heads=HEADS,
+        n_ctx=n,
+        causal=False,
+        feedforward={"name": "gelu", "approximate": "none"},
+    )
+    layer = nn.TransformerEncoderLayer(
+        D_MODEL, HEADS, 4 * D_MODEL, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    encoder = nn.TransformerEncoder(layer, LAYERS, norm=nn.LayerNorm(D_MODEL)).eval()
+    embed, unembed = nn.Embedding(VOCAB, D_MODEL), nn.Linear(D_MODEL, VOCAB)
+    place = torch.randn(n, D_MODEL, generator=generator)
+    bridge = to_bridge(ours)
+    queries, keys = [], []
+    ours.run_with_hooks(
+        tokens,
+        fwd_hooks=[
+            (lambda name: name.endswith("attn.hook_q"), lambda t, hook: queries.append(t.transpose(1, 2))),
+            (lambda name: name.endswith("attn.hook_k"), lambda t, hook: keys.append(t.transpose(1, 2))),
+        ],
+    )
+    from microtome.kernels.softmax import row_entropy
+
+    def entropies():
+        for q, k in zip(queries, keys, strict=True):
+            row_entropy(q, k)
+
+    tracker = EntropyTracker(ours)
+
+    def tracked():
+        with tracker:
+            ours(tokens)
+
+    return {
+        "torch encoder": lambda: unembed(encoder(embed(tokens) + place)),
+        "microtome": lambda: ours(tokens),
+        "bridge": lambda: bridge(tokens),
+        "entropies alone": entropies,
+        "microtome, entropies tracked": tracked,
+    }
+
+
+@torch.no_grad()
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    print(f"forward pass, d={D_MODEL}, {LAYERS} layers, {HEADS} heads, batch 1; {machine()}")
+    for n in LENGTHS:
+        ms = medians(contestants(n), rounds=11 if n > 1000 else 21, calls=2 if n > 1000 else 10)
+        ours = ms["microtome"]
+        print(
+            f"n={n}: torch encoder {ms['torch encoder']:.2f} ms, microtome {ours:.2f} ms "
+            f"({ours / ms['torch encoder']:.2f}x the encoder), bridge {ms['bridge']:.2f} ms "
+            f"({ms['bridge'] / ours:.1f}x microtome), all entropies {ms['entropies alone']:.2f} ms "
+            f"({ms['entropies alone'] / ours:.2f}x the forward pass), forward with entropies tracked "
+            f"{ms['microtome, entropies tracked']:.2f} ms ({ms['microtome, entropies tracked'] / ours:.2f}x)"
+        )
+
+
+if __name__ == "__main__":
+    main()

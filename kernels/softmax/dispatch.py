@@ -1,0 +1,198 @@
+"""The public functions: which path a call takes, by device, size and score transform, and its gradients."""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import scaled_dot_product_attention
+
+from microtome.kernels.softmax import blockwise, fused
+from microtome.kernels.softmax.blockwise import Statistics
+from microtome.kernels.softmax.equation import reference
+from microtome.kernels.softmax.scores import ScoreTransform, check_values, score_transform
+
+
+def attention(
+    q: Float[Tensor, "batch head query d_head"],
+    k: Float[Tensor, "batch head key d_head"],
+    v: Float[Tensor, "batch head key d_head"],
+    *,
+    bias: Float[Tensor, "bias_head query key"] | None = None,
+    factor: Float[Tensor, "factor_head query key"] | None = None,
+    causal: bool = False,
+    mask: Bool[Tensor, "batch key"] | None = None,
+    scale: float | None = None,
+    positions: Int[Tensor, " query"] | None = None,
+) -> Float[Tensor, "batch head query d_head"]:
+    """z_i = Σ_j A_ij v_j with A = softmax(scale·q·kᵀ + bias) ⊙ factor (URPE, Luo et al. 2022, eq. 4).
+
+    `bias` and `factor` are [head or 1, query, key]; `factor` multiplies the probabilities after the softmax,
+    so rows of A need not sum to one and entries may be negative. `mask` is True where a key may be attended
+    to. `causal` lets row i attend to keys j ≤ i, or j ≤ positions[i] when the queries are a subset of the
+    rows. `scale` defaults to 1/√d_head. A row with no key to attend to gives z_i = 0.
+
+    Without a factor or a learned bias this is torch's fused attention; otherwise it works on tiles of rows
+    (Triton on a GPU). Differentiable once in q, k, v, bias and factor; half precision is summed in float32.
+
+    Raises ValueError or TypeError on shapes, dtypes, positions or a scale outside the above.
+    """
+    check_values(k, v)
+    transform = score_transform(
+        q, k, bias=bias, factor=factor, causal=causal, mask=mask, scale=scale, positions=positions
+    )
+    learned_bias = bias is not None and bias.requires_grad and torch.is_grad_enabled()
+    if factor is None and not learned_bias and q.numel() and k.numel():
+        plain_causal = causal and bias is None and mask is None and positions is None
+        return scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=None if plain_causal else _additive(q, k, transform),
+            is_causal=plain_causal,
+            scale=transform.scale,
+        )
+    return _run(q, k, v, transform, statistics=False).z
+
+
+def attention_with_entropy(
+    q: Float[Tensor, "batch head query d_head"],
+    k: Float[Tensor, "batch head key d_head"],
+    v: Float[Tensor, "batch head key d_head"],
+    *,
+    bias: Float[Tensor, "bias_head query key"] | None = None,
+    factor: Float[Tensor, "factor_head query key"] | None = None,
+    causal: bool = False,
+    mask: Bool[Tensor, "batch key"] | None = None,
+    scale: float | None = None,
+    positions: Int[Tensor, " query"] | None = None,
+) -> tuple[
+    Float[Tensor, "batch head query d_head"],
+    Float[Tensor, "batch head query"],
+    Float[Tensor, "batch head query"],
+]:
+    """(z, entropy, lse) in one pass over the scores; arguments and errors are those of `attention`.
+
+    Entropy (nats) and lse = log Σ_j exp s_ij are those of the softmax, before `factor`; they come in float32
+    (float64 for float64 inputs). A row with no key has z = 0, entropy 0 and lse −∞. All three are
+    differentiable once.
+    """
+    check_values(k, v)
+    transform = score_transform(
+        q, k, bias=bias, factor=factor, causal=causal, mask=mask, scale=scale, positions=positions
+    )
+    return tuple(_run(q, k, v, transform))
+
+
+def row_entropy(
+    q: Float[Tensor, "batch head query d_head"],
+    k: Float[Tensor, "batch head key d_head"],
+    *,
+    bias: Float[Tensor, "bias_head query key"] | None = None,
+    causal: bool = False,
+    mask: Bool[Tensor, "batch key"] | None = None,
+    scale: float | None = None,
+    positions: Int[Tensor, " query"] | None = None,
+) -> Float[Tensor, "batch head query"]:
+    """Ent_i = −Σ_j P_ij log P_ij in nats, between 0 and log(keys row i may attend to), without an n×n matrix.
+
+    P = softmax(scale·q·kᵀ + bias); arguments and errors are those of `attention`. A row with no key has
+    entropy 0. The result is float32 (float64 for float64 inputs), never negative. Without bias and positions
+    it is one fused pass with an absolute error of at most 3e-4 at logits of 1000 (`fused` states it by size);
+    otherwise the tiles lose at most 6e-5 there. Differentiable once; as a reading, call it under
+    `torch.no_grad()` so that q and k are not kept.
+    """
+    transform = score_transform(q, k, bias=bias, causal=causal, mask=mask, scale=scale, positions=positions)
+    return _run(q, k, None, transform).entropy
+
+
+def log_normaliser(
+    q: Float[Tensor, "batch head query d_head"],
+    k: Float[Tensor, "batch head key d_head"],
+    *,
+    bias: Float[Tensor, "bias_head query key"] | None = None,
+    causal: bool = False,
+    mask: Bool[Tensor, "batch key"] | None = None,
+    scale: float | None = None,
+    positions: Int[Tensor, " query"] | None = None,
+) -> Float[Tensor, "batch head query"]:
+    """lse_i = log Σ_j exp(s_ij) over the keys row i may attend to, −∞ where there is none.
+
+    Arguments, dtype, errors and gradients are those of `row_entropy`.
+    """
+    transform = score_transform(q, k, bias=bias, causal=causal, mask=mask, scale=scale, positions=positions)
+    return _run(q, k, None, transform).lse
+
+
+@cache
+def _triton_installed() -> bool:
+    return find_spec("triton") is not None
+
+
+class _Attention(torch.autograd.Function):
+    """Whatever path the forward pass takes, the backward pass recomputes tiles."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, bias, factor, transform, statistics):
+        ctx.set_materialize_grads(False)
+        ctx.transform = transform
+        with torch.autocast(q.device.type, enabled=False):
+            out = _forward(q, k, v, transform, statistics)
+        ctx.save_for_backward(q, k, v, bias, factor, *out)
+        return tuple(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads):
+        q, k, v, bias, factor, *saved = ctx.saved_tensors
+        wide = blockwise.accumulation_dtype(q.dtype)
+        with torch.autocast(q.device.type, enabled=False):
+            out = blockwise.backward(
+                _cast((q, k, v), wide),
+                Statistics(*_cast(saved, wide)),
+                Statistics(*_cast(grads, wide)),
+                ctx.transform,
+                ctx.needs_input_grad[3:5],
+            )
+        inputs = (q, k, v, bias, factor)
+        return *(None if g is None else g.to(x.dtype) for g, x in zip(out, inputs, strict=True)), None, None
+
+
+def _cast(tensors: Iterable[Tensor | None], dtype: torch.dtype) -> tuple[Tensor | None, ...]:
+    return tuple(None if x is None else x.to(dtype) for x in tensors)
+
+
+def _run(q: Tensor, k: Tensor, v: Tensor | None, transform: ScoreTransform, statistics: bool = True) -> Statistics:
+    if q.numel() == 0 or k.numel() == 0:
+        z, *rest = reference(q, k, k if v is None else v, transform)
+        return Statistics(z, *_cast(rest, blockwise.accumulation_dtype(q.dtype)))
+    return Statistics(*_Attention.apply(q, k, v, transform.bias, transform.factor, transform, statistics))
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor | None, transform: ScoreTransform, statistics: bool) -> Statistics:
+    if q.is_cuda and _triton_installed():
+        from microtome.kernels.softmax import triton_path
+
+        if triton_path.supports(q):
+            return triton_path.forward(q, k, v, transform)
+    dtype, (q, k, v) = q.dtype, _cast((q, k, v), blockwise.accumulation_dtype(q.dtype))
+    if v is None and fused.supports(q, transform):
+        return fused.row_statistics(q, k, transform)
+    z, entropy, lse = blockwise.forward(q, k, v, transform, statistics)
+    return Statistics(None if z is None else z.to(dtype), entropy, lse)
+
+
+def _additive(q: Tensor, k: Tensor, transform: ScoreTransform) -> Tensor | None:
+    """bias, mask and causality as one additive table that broadcasts to [batch, head, query, key]."""
+    future = transform.future(slice(0, q.shape[2]), slice(0, k.shape[2]), q.device)
+    masked = None if transform.mask is None else ~transform.mask[:, None, None, :]
+    if transform.bias is None and future is None and masked is None:
+        return None
+    table = q.new_zeros(1, 1, 1, 1) if transform.bias is None else transform.bias.to(q.dtype)[None]
+    for forbidden in (future, masked):
+        if forbidden is not None:
+            table = table.masked_fill(forbidden, -torch.inf)
+    return table

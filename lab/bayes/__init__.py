@@ -1,0 +1,43 @@
+"""Exact, classical and approximate answers to in-context learning problems, all of them predictors.
+
+A predictor gives every y of a prompt from the pairs before it; see `microtome.lab.bayes.protocol`.
+"""
+
+from microtome.lab.bayes.catalogue import listed
+from microtome.lab.bayes.classical import KNN, SGD, Averaging, GradientDescent
+from microtome.lab.bayes.linear import OLS, BayesLinear, Posterior, Ridge, sherman_morrison
+from microtome.lab.bayes.measures import (
+    Interval,
+    excess_risk,
+    ilwd,
+    implicit_weights,
+    mspd,
+    spd,
+    squared_error,
+)
+from microtome.lab.bayes.protocol import LinearPredictor, Prediction, Predictor
+from microtome.lab.bayes.spike_and_slab import SpikeAndSlab
+
+__all__ = [
+    "Prediction",
+    "Predictor",
+    "LinearPredictor",
+    "listed",
+    "BayesLinear",
+    "SpikeAndSlab",
+    "Posterior",
+    "OLS",
+    "Ridge",
+    "sherman_morrison",
+    "Averaging",
+    "KNN",
+    "GradientDescent",
+    "SGD",
+    "squared_error",
+    "Interval",
+    "excess_risk",
+    "spd",
+    "mspd",
+    "implicit_weights",
+    "ilwd",
+]

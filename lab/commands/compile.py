@@ -1,0 +1,84 @@
+"""`microtome compile`: a program to weights, and what each direction of the residual stream means."""
+
+import re
+import runpy
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from microtome.lab.commands.terminal import print_table
+
+if TYPE_CHECKING:
+    from microtome.lab.rasp.compiled import Compiled
+    from microtome.lab.rasp.compiler.layout import Basis
+
+LIBRARY = "library:"
+TOKENS = "tokens separated by commas; if all are whole numbers, they are numbers"
+
+
+def compile_program(
+    program: Annotated[str, typer.Argument(help="A Python file that defines `program`, or library:NAME.")],
+    vocab: Annotated[str | None, typer.Option(help=f"What an input may hold: {TOKENS}.")] = None,
+    max_len: Annotated[int, typer.Option(help="The longest input, in tokens.")] = 5,
+    causal: Annotated[bool, typer.Option("--causal", help="Let a position see only itself and earlier ones.")] = False,
+    example: Annotated[str | None, typer.Option("--input", help=f"An input to run it on: {TOKENS}.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw the residual stream on that input.")] = None,
+) -> None:
+    """Compile a RASP program to weights, hold it against its interpreter, and name its residual directions."""
+    sop, allowed, masked = _load(program)
+    allowed = allowed if vocab is None else _tokens(vocab)
+    if allowed is None:
+        raise ValueError("a program from a file needs its vocabulary: add --vocab with tokens, such as --vocab a,b,c")
+
+    from microtome.lab import rasp
+
+    compiled = rasp.compile(sop, vocab=allowed, max_len=max_len, causal=causal or masked)
+    report = compiled.verify()
+    typer.echo(f"{compiled!r}\n{report}")
+    rows = [_cells(compiled, basis) for basis in compiled.layout.bases.values()]
+    sink = (str(compiled.labels.index("sink")), "sink", "the mark of the position in front of every input")
+    print_table(("directions", "variable", "stand for"), [sink, *rows], flexible="stand for")
+    tokens = (allowed * max_len)[:max_len] if example is None else _tokens(example)
+    typer.echo(f"{tokens} -> {compiled(tokens)}")
+    if figure is not None:
+        from microtome.lab.rasp import picture
+
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        picture.draw(compiled, tokens).savefig(figure, dpi=150)
+        typer.echo(f"figure in {figure}")
+    raise typer.Exit(0 if report.equal else 1)
+
+
+def _load(source: str) -> tuple[Any, list | None, bool]:
+    """A program, with the vocabulary and the mask that it comes with, if any."""
+    if source.startswith(LIBRARY):
+        from microtome.lab.rasp import library
+        from microtome.lab.zoo.registry import near
+
+        name, examples = source.removeprefix(LIBRARY), {example.name: example for example in library.examples()}
+        if name not in examples:
+            raise ValueError(f"no example is called {name!r}{near(name, examples)}; there are {', '.join(examples)}")
+        return examples[name].program, list(examples[name].vocab), examples[name].causal
+    try:
+        names = runpy.run_path(source)
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {source}; library:NAME takes an example program by name") from None
+    except Exception as error:
+        raise ValueError(f"{source} does not run: {type(error).__name__}: {error}") from error
+    if "program" not in names:
+        raise ValueError(f"{source} defines no `program`; name the s-op to compile so")
+    return names["program"], None, False
+
+
+def _tokens(text: str) -> list[int] | list[str]:
+    words = [word.strip() for word in text.split(",")]
+    return [int(word) for word in words] if all(re.fullmatch(r"-?\d+", word) for word in words) else words
+
+
+def _cells(compiled: "Compiled", basis: "Basis") -> tuple[str, str, str]:
+    places = [compiled.labels.index(direction) for direction in basis.directions]
+    held = ["its number"] if basis.number else ["the attention left on the sink"] if basis.share else []
+    held += [repr(value) for value in basis.values]
+    where = str(places[0]) if len(places) == 1 else f"{places[0]}-{places[-1]}"
+    return where, basis.variable, ", ".join(held)

@@ -1,0 +1,164 @@
+"""What a run minimises: where each step's data come from and the loss on them."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from microtome.lab.tasks.protocol import Task, TokenTask, check_sizes
+from microtome.lab.train.curriculum import Curriculum, Ramp
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The data of one step.
+
+    Attributes:
+        inputs: what the model is called with, positionally.
+        targets: what its output is compared with.
+        weights: of the targets, or None for equal weights.
+
+    Raises:
+        ValueError: if there are no targets.
+    """
+
+    inputs: tuple[Tensor, ...]
+    targets: Tensor
+    weights: Tensor | None = None
+
+    def __post_init__(self):
+        if self.targets.numel() == 0:
+            raise ValueError(
+                f"a batch needs at least one target; these have shape {tuple(self.targets.shape)}."
+            )
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """Gives the data of any step, on demand and in any order, and the loss on them."""
+
+    def batch(self, step: int, generator: torch.Generator) -> Batch:
+        """The data of a step; all randomness from the generator, all tensors on its device."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """The loss with its graph."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """JSON values that tell this objective from others."""
+        ...
+
+
+class InContextRegression:
+    """Mean squared error over all positions of a prompt, on fresh prompts each step.
+
+    Source: Garg et al. (2022), equation 2, with the squared loss; the model is called `model(xs, ys)` and
+    returns its prediction of each y from x and the pairs before.
+
+    Args:
+        task: what prompts are drawn from.
+        batch: prompts a step.
+        points: pairs a prompt.
+        curriculum: fewer points and fewer non-zero coordinates of x at first; ends at `points` and
+            `task.dim`. A prompt of d coordinates is one of the same task with dim=d, padded with zeros.
+
+    Raises:
+        ValueError: if `batch` or `points` is below 1, the curriculum does not end at the full size, or the
+            task does not exist in fewer dimensions.
+    """
+
+    def __init__(self, task: Task, batch: int, points: int, curriculum: Curriculum | None = None):
+        check_sizes(batch=batch, points=points)
+        self.task, self.size, self.points, self.curriculum = task, batch, points, curriculum
+        if curriculum is not None:
+            _check_end("points", curriculum.points, points)
+            _check_end("dims", curriculum.dims, task.dim)
+            self._narrowed(curriculum.dims.start)
+
+    def batch(self, step: int, generator: torch.Generator) -> Batch:
+        """Prompts of the step: inputs (xs [batch points dim], ys [batch points]), targets ys."""
+        if self.curriculum is None:
+            prompt = self.task.sample(self.size, self.points, generator)
+            return Batch((prompt.xs, prompt.ys), prompt.ys)
+        dims, points = self.curriculum.dims.at(step), self.curriculum.points.at(step)
+        prompt = self._narrowed(dims).sample(self.size, points, generator)
+        return Batch((F.pad(prompt.xs, (0, self.task.dim - dims)), prompt.ys), prompt.ys)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """The mean of (ŷ − y)² over prompts and points.
+
+        Raises:
+            ValueError: if the model does not give one number a point.
+        """
+        predicted = model(*batch.inputs)
+        if predicted.shape != batch.targets.shape:
+            raise ValueError(
+                f"the model predicts {list(predicted.shape)} where ys are {list(batch.targets.shape)}; "
+                "an in-context learner gives one number a point, [batch points]."
+            )
+        return F.mse_loss(predicted, batch.targets)
+
+    def describe(self) -> dict[str, Any]:
+        curriculum = None if self.curriculum is None else dataclasses.asdict(self.curriculum)
+        sizes = {"batch": self.size, "points": self.points, "curriculum": curriculum}
+        return {"name": "in-context regression", "task": _described(self.task), **sizes}
+
+    def _narrowed(self, dims: int) -> Task:
+        try:
+            return dataclasses.replace(self.task, dim=dims)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the curriculum needs the task in {dims} dimensions, but {error}") from error
+
+
+class TokenPrediction:
+    """Weighted cross entropy of tokens: Σ wᵢ·(−log p(targetᵢ)) / Σ wᵢ, in nats.
+
+    Args:
+        task: what sequences, targets and weights are drawn from; weight 0 leaves a position out.
+        batch: sequences a step.
+
+    Raises:
+        ValueError: if `batch` is below 1.
+    """
+
+    def __init__(self, task: TokenTask, batch: int):
+        check_sizes(batch=batch)
+        self.task, self.size = task, batch
+
+    def batch(self, step: int, generator: torch.Generator) -> Batch:
+        """Inputs (tokens [batch pos],), targets and weights [batch pos]."""
+        drawn = self.task.sample(self.size, generator)
+        return Batch((drawn.tokens,), drawn.targets, drawn.weights)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """The weighted mean over sequences and positions.
+
+        Raises:
+            ValueError: if the model does not give logits for each position.
+        """
+        logits = model(*batch.inputs)
+        if logits.shape[:-1] != batch.targets.shape:
+            raise ValueError(
+                f"the model gives {list(logits.shape)} where targets are {list(batch.targets.shape)}; "
+                "a token model gives logits [batch pos d_vocab]."
+            )
+        losses = F.cross_entropy(logits.flatten(0, -2), batch.targets.flatten(), reduction="none")
+        weights = batch.weights.flatten()
+        return (losses * weights).sum() / weights.sum()
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "token prediction", "task": _described(self.task), "batch": self.size}
+
+
+def _check_end(name: str, ramp: Ramp, full: int) -> None:
+    if ramp.end != full:
+        raise ValueError(f"the curriculum's {name} must end at the full size {full}, not at {ramp.end}.")
+
+
+def _described(task: Task | TokenTask) -> dict[str, Any]:
+    return {"name": type(task).__name__, **dataclasses.asdict(task)}

@@ -1,0 +1,1 @@
+"""Depth policies: which blocks the stream passes, and what they share."""

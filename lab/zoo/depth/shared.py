@@ -1,0 +1,24 @@
+"""Shared depth: one block's weights at every layer (Universal Transformer, Dehghani et al. 2019; ALBERT, Lan et al.
+2020).
+
+The layers keep their own hook points, so that a probe can tell them apart; their parameters are the same tensors.
+"""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from microtome.lab.zoo.parts import DepthPart
+
+
+@dataclass(frozen=True)
+class Part(DepthPart):
+    """No options."""
+
+    def blocks(self, make_block, n_layers: int) -> list[nn.Module]:
+        blocks = [make_block() for _ in range(n_layers)]
+        for block in blocks[1:]:
+            for module, original in zip(block.modules(), blocks[0].modules(), strict=True):
+                for name in dict(module.named_parameters(recurse=False)):
+                    setattr(module, name, getattr(original, name))
+        return blocks

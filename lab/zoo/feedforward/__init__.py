@@ -1,0 +1,1 @@
+"""Feed-forward layers: what a block does at each position alone."""

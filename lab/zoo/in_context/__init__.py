@@ -1,0 +1,1 @@
+"""In-context learners at the sizes of their papers."""

@@ -1,0 +1,1 @@
+"""Vision systems at the sizes of their papers."""

@@ -1,0 +1,233 @@
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from matplotlib.figure import Figure
+
+from microtome.lab import cli
+from microtome.lab.zoo import registry
+from microtome.theory import Check, Claim, Control, Evidence, Statement, claims, ledger
+from microtome.theory import registry as statements
+
+Result = SimpleNamespace
+Command = Callable[..., Result]
+
+STATEMENT = Statement("sums to one", "The numbers sum to one.", (), "Someone (2020), equation 1", "urpe")
+
+
+def evidence(verdict: str, figure: Callable | None = None) -> Evidence:
+    good, bad = Check("sum", 1.0, "==", 1.0), Check("sum", 2.0, "==", 1.0)
+    return Evidence(
+        kind="numeric",
+        statement=STATEMENT,
+        checks=(bad if verdict == "fails" else good,),
+        control=Control("other numbers", (good if verdict == "vacuous" else bad,)),
+        decided=verdict != "inconclusive",
+        figure=figure,
+    )
+
+
+def claim(verdict: str, kind: str = "numeric", figure: Callable | None = None) -> Claim:
+    return Claim(STATEMENT, kind, lambda budget, seed: evidence(verdict, figure))
+
+
+@pytest.fixture
+def microtome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command line in an empty folder, on a terminal of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MICROTOME_RUNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*words: str) -> Result:
+        with pytest.raises(SystemExit) as end:
+            cli.main(words)
+        printed = capsys.readouterr()
+        return Result(code=end.value.code or 0, out=printed.out, err=printed.err)
+
+    return run
+
+
+def assert_refused(result: Result, *words: str) -> None:
+    """One sentence on standard error, which holds the words, and exit code 2."""
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("microtome: ")
+    assert len(result.err.splitlines()) == 1, result.err
+    for word in words:
+        assert word in result.err
+
+
+def test_help_names_every_command(microtome: Command) -> None:
+    result = microtome("--help")
+    assert result.code == 0
+    for command in ("papers", "claims", "verify", "zoo", "compile", "train", "demo"):
+        assert f" {command} " in result.out
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [(["paper"], "papers"), (["claims", "rn"], "run"), (["train", "ilc"], "icl")]
+)
+def test_a_mistyped_command_gets_a_hint(microtome: Command, typed: list[str], meant: str) -> None:
+    result = microtome(*typed)
+    assert result.code == 2
+    assert f"Did you mean '{meant}'?" in result.err
+
+
+def test_papers_are_computed_from_what_exists(microtome: Command) -> None:
+    ledger.write("urpe", evidence("vacuous"))
+    rows = {row["slug"]: row for row in json.loads(microtome("papers", "--json").out)}
+    assert list(rows) == [paper.slug for paper in registry.papers()]
+    assert {slug for slug, row in rows.items() if row["claim"]} == set(claims.available())
+    assert {slug: row["verdict"] for slug, row in rows.items() if row["verdict"]} == {"urpe": "vacuous"}
+    assert {slug: row["broken"] for slug, row in rows.items() if row["broken"]} == {}
+    assert "microtome.lab.zoo.mixers.urpe" in rows["urpe"]["modules"]
+    assert all(name in sys.modules for row in rows.values() for name in row["modules"])
+
+
+def test_the_table_of_papers_fits_the_terminal(microtome: Command) -> None:
+    ledger.write("urpe", evidence("holds"))
+    result = microtome("papers")
+    lines = result.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    first = [line.split()[0] for line in lines if line[:2].strip()]
+    assert [word for word in first if word != "slug" and "─" not in word] == [p.slug for p in registry.papers()]
+    (urpe,) = (line for line in lines if line.split()[:1] == ["urpe"])
+    assert urpe.split()[-1] == "holds"
+
+
+def test_a_module_that_does_not_import_is_named(microtome: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = registry.Standing(registry.paper("urpe"), (), (("microtome.lab.zoo.mixers.urpe", "OSError: no"),))
+    monkeypatch.setattr(registry, "papers", lambda: (broken.paper,))
+    monkeypatch.setattr(registry, "standing", lambda paper: broken)
+    result = microtome("papers")
+    assert "broken" in result.out
+    assert result.err == "microtome.lab.zoo.mixers.urpe does not import: OSError: no\n"
+
+
+def test_claims_are_listed_with_their_last_verdict(microtome: Command) -> None:
+    ledger.write("urpe", evidence("holds"))
+    rows = {row["slug"]: row for row in json.loads(microtome("claims", "list", "--json").out)}
+    assert set(rows) == set(claims.available())
+    assert rows["urpe"]["verdict"] == "holds"
+    assert rows["urpe"]["claim"] == claims.load("urpe").statement.text
+    assert "urpe" in microtome("claims", "list").out
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("holds", 0), ("fails", 1), ("vacuous", 1), ("inconclusive", 3)])
+def test_running_a_claim_leaves_its_verdict(
+    microtome: Command, monkeypatch: pytest.MonkeyPatch, verdict: str, code: int
+) -> None:
+    monkeypatch.setattr(claims, "load", lambda slug: claim(verdict))
+    result = microtome("claims", "run", "urpe", "--budget", "full")
+    assert (result.code, verdict in result.out) == (code, True)
+    stored = ledger.read("urpe")
+    assert (stored.verdict, stored.budget) == (verdict, "full")
+    assert str(Path("runs/verdicts/urpe.json")) in result.out
+
+
+@pytest.mark.parametrize("options", [[], ["--figure", "pictures/mine.svg"]])
+def test_the_figure_of_a_claim_is_drawn(
+    microtome: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str]
+) -> None:
+    monkeypatch.setattr(claims, "load", lambda slug: claim("holds", figure=Figure))
+    path = options[-1] if options else "runs/figures/urpe.png"
+    assert f"figure in {path}" in microtome("claims", "run", "urpe", *options).out
+    assert (tmp_path / path).stat().st_size > 0
+
+
+def test_an_unknown_claim_is_refused(microtome: Command) -> None:
+    assert_refused(microtome("claims", "run", "upre"), "'upre'", "did you mean urpe")
+
+
+def test_verify_runs_every_kind_in_turn(microtome: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    all_claims = (claim("holds"), claim("fails"), claim("holds", kind="symbolic"))
+    monkeypatch.setattr(
+        statements, "listing", lambda kinds=None, slug=None: tuple(c for c in all_claims if c.kind in (kinds or c.kind))
+    )
+    result = microtome("verify")
+    assert result.code == 1
+    lines = result.out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["holds", "holds", "fails"]
+    assert [line.split()[1] for line in lines[:3]] == ["symbolic", "numeric", "numeric"]
+    assert lines[-1] == "3 checks: 2 holds, 1 fails"
+    assert len(json.loads(microtome("verify", "--json").out)) == 3
+    assert microtome("verify", "--kind", "symbolic").code == 0
+
+
+def test_verify_refuses_an_unknown_kind(microtome: Command) -> None:
+    assert_refused(microtome("verify", "--kind", "symbol"), "'symbol'", "did you mean symbolic")
+
+
+def test_the_zoo_lists_the_parts_of_each_slot(microtome: Command) -> None:
+    parts = json.loads(microtome("zoo", "--json").out)
+    assert parts == {slot: list(registry.names(slot)) for slot in registry.SLOTS}
+    assert "softmax" in microtome("zoo").out
+
+
+def test_an_example_program_is_compiled_and_drawn(microtome: Command, tmp_path: Path) -> None:
+    result = microtome("compile", "library:hist", "--max-len", "3", "--input", "a,b,a", "--figure", "hist.png")
+    assert result.code == 0, result.err
+    assert "equals the interpreter on all 39 inputs" in result.out
+    assert "['a', 'b', 'a'] -> [2, 1, 2]" in result.out
+    assert (tmp_path / "hist.png").stat().st_size > 0
+
+
+def test_a_program_from_a_file_is_compiled(microtome: Command, tmp_path: Path) -> None:
+    text = "from microtome.lab import rasp\nprogram = (rasp.tokens + 1).named('next')\n"
+    (tmp_path / "plus.py").write_text(text)
+    result = microtome("compile", "plus.py", "--vocab", "1, 2", "--max-len", "2", "--causal")
+    assert "[1, 2] -> [2, 3]" in result.out
+    assert "causal" in result.out
+    assert " next " in result.out
+    assert_refused(microtome("compile", "plus.py"), "--vocab")
+    assert_refused(microtome("compile", "plus.py", "--vocab", "1,2", "--input", "3"), "3", "vocabulary")
+
+
+def test_what_is_no_program_is_refused(microtome: Command, tmp_path: Path) -> None:
+    assert_refused(microtome("compile", "none.py"), "none.py", "library:")
+    assert_refused(microtome("compile", "library:hst"), "'hst'", "did you mean hist")
+    (tmp_path / "empty.py").touch()
+    assert_refused(microtome("compile", "empty.py", "--vocab", "a"), "empty.py", "`program`")
+    (tmp_path / "wrong.py").write_text("program = tokenz")
+    assert_refused(microtome("compile", "wrong.py", "--vocab", "a"), "wrong.py", "NameError", "tokenz")
+    (tmp_path / "number.py").write_text("program = 3")
+    assert_refused(microtome("compile", "number.py", "--vocab", "a"), "number.py", "3")
+
+
+def test_a_learner_is_trained_and_taken_up_again(microtome: Command, tmp_path: Path) -> None:
+    words = ["train", "icl", "--dim", "2", "--steps", "3", "--d-model", "8", "--layers", "1", "--heads", "1"]
+    result = microtome(*words)
+    assert result.code == 0, result.err
+    for word in ("exact Bayes", "transformer", "averaging", "run in runs/icl"):
+        assert word in result.out
+    assert_refused(microtome(*words), "runs/icl", "--resume", "--out")
+    assert microtome(*words, "--resume").out == result.out
+    assert_refused(microtome(*words, "--resume", "--seed", "1"), "seed")
+    assert_refused(microtome(*words[:-1], "3", "--out", "other"), "heads")
+
+
+def test_the_demo_gets_its_folder(microtome: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("microtome.theory.demo.run", lambda out, quick: calls.append((out, quick)))
+    assert microtome("demo").code == 0
+    assert microtome("demo", "--out", "here", "--quick").code == 0
+    assert calls == [(Path("runs/demo"), False), (Path("here"), True)]
+
+
+def test_debug_shows_where_an_error_comes_from() -> None:
+    for words in (["--debug", "claims", "run", "upre"], ["claims", "run", "upre", "--debug"]):
+        with pytest.raises(KeyError, match="upre"):
+            cli.main(words)
+
+
+@pytest.mark.parametrize("fault", [KeyError("blocks.0"), RuntimeError("shapes do not fit"), IndexError("7")])
+def test_a_fault_of_the_lab_is_not_passed_off_as_the_users(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    def names(slot: str) -> tuple[str, ...]:
+        raise fault
+
+    monkeypatch.setattr(registry, "names", names)
+    with pytest.raises(type(fault)):
+        cli.main(["zoo"])

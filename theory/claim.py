@@ -1,0 +1,37 @@
+"""A statement together with the procedure that decides it."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from microtome.theory.evidence import Evidence, require_budget, require_kind
+from microtome.theory.statement import Statement
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement, the kind of evidence that will be given for it, and the function that gathers that evidence.
+
+    `gather(budget, seed)` returns `Evidence`. Raises ValueError for a kind that does not exist.
+    """
+
+    statement: Statement
+    kind: str
+    gather: Callable[[str, int], Evidence]
+
+    def __post_init__(self):
+        require_kind(self.kind)
+
+    @property
+    def slug(self) -> str:
+        return self.statement.slug
+
+    def run(self, budget: str = "quick", seed: int = 0) -> Evidence:
+        """Gathers the evidence and stamps it with the budget and the seconds it took.
+
+        `budget` is "quick" (seconds) or "full" (at most three minutes on two cores); any other raises ValueError.
+        """
+        require_budget(budget)
+        start = time.perf_counter()
+        evidence = self.gather(budget, seed)
+        return replace(evidence, budget=budget, seconds=time.perf_counter() - start)

@@ -1,0 +1,32 @@
+"""Training for claims: small runs in a folder of their own that is thrown away."""
+
+import math
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from microtome.lab.train import Callback, NonFiniteLoss, Objective, TrainConfig, train
+
+EVALUATION_STEP = -1
+"""The step that evaluation batches are asked for; no training step has this number."""
+
+
+def fit(model: nn.Module, objective: Objective, config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> bool:
+    """Trains the model in place; returns whether every loss and gradient was finite."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            train(model, objective, config, Path(folder) / "run", callbacks=callbacks, progress=False)
+        except NonFiniteLoss:
+            return False
+    return True
+
+
+@torch.no_grad()
+def loss_on_fresh(model: nn.Module, objective: Objective, seed: int, batches: int = 8) -> float:
+    """Mean loss on batches that training never drew; infinite where it is not finite."""
+    generator = torch.Generator().manual_seed(seed + 1_000_003)
+    losses = [objective.loss(model, objective.batch(EVALUATION_STEP, generator)).item() for _ in range(batches)]
+    mean = sum(losses) / len(losses)
+    return mean if math.isfinite(mean) else math.inf
