@@ -8,12 +8,14 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from microtome.lab.commands.compile import compile_program
-from microtome.lab.commands.terminal import coloured, print_error, print_json, print_table
+from microtome.lab.commands.terminal import coloured, print_error, print_json, print_table, print_text
 from microtome.lab.commands.train import train_icl
 
 app = typer.Typer(
@@ -57,8 +59,6 @@ def run_demo(
 @app.command("papers")
 def list_papers(as_json: Json = False) -> None:
     """The papers of the house: what exists of each, and what its claim said last."""
-    from rich.console import Console
-
     from microtome.lab.zoo import registry
     from microtome.theory import claims, ledger
 
@@ -83,10 +83,10 @@ def list_papers(as_json: Json = False) -> None:
         typer.secho(f"{module} does not import: {reason}", fg="red", err=True)
 
 
-def _paper_cells(row: dict) -> tuple[str, ...]:
+def _paper_cells(row: dict) -> tuple[str | Text, ...]:
     here = [module.split(".", 2)[2].removesuffix(f".{row['slug']}") for module in row["modules"]]
     claim = ["claim"] if row["claim"] else []
-    broken = ["[red]broken[/]"] if row["broken"] else []
+    broken = ["broken"] if row["broken"] else []
     return row["slug"], row["title"], "\n".join(here + claim + broken) or "–", coloured(row["verdict"])
 
 
@@ -124,14 +124,12 @@ def run_claim(
     figure: Annotated[Path | None, typer.Option(help="Where to draw it [default: runs/figures/SLUG.png].")] = None,
 ) -> None:
     """Run one paper's claim. Exit code 0: it holds; 1: it does not; 3: the budget was too small to decide."""
-    from rich.console import Console
-
-    from microtome.theory import claims, ledger, render
+    from microtome.theory import claims, ledger
 
     claim = claims.load(slug)
     with Console(stderr=True).status(f"{claim.statement.name} ({budget})"):
         evidence = claim.run(budget=budget, seed=seed)
-    Console().print(render.table([evidence]))
+    _print_evidence(evidence)
     typer.echo(f"verdict in {ledger.write(slug, evidence)}")
     if evidence.figure is not None:
         path = figure or ledger.default_folder() / "figures" / f"{slug}.png"
@@ -149,27 +147,46 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check the theorems, each by its kind of evidence. Exit codes as of `claims run`."""
-    from rich.console import Console
+    from microtome.theory import KINDS, registry
 
-    from microtome.theory import KINDS, registry, render
-
-    registry.listing(kind)  # judges the names before anything runs
-    console, found = Console(highlight=False), []
-    for wanted in KINDS if kind is None else dict.fromkeys(kind):
-        for evidence in registry.run_all([wanted], budget=budget, seed=seed):
-            found.append(evidence)
-            if not as_json:
-                about = f"{evidence.statement.slug}: {evidence.statement.name} ({evidence.seconds:.1f} s)"
-                console.print(f"{coloured(evidence.verdict)}  {wanted}  {about}")
+    found = []
+    for claim in sorted(registry.listing(kind), key=lambda claim: KINDS.index(claim.kind)):
+        with Console(stderr=True).status(f"{claim.slug}: {claim.statement.name}"):
+            evidence = claim.run(budget=budget, seed=seed)
+        found.append(evidence)
+        if not as_json:
+            _print_evidence(evidence, brief=evidence.verdict == "holds")
     if as_json:
         typer.echo("[" + ",\n".join(evidence.to_json() for evidence in found) + "]")
     else:
-        others = [evidence for evidence in found if evidence.verdict != "holds"]
-        if others:
-            console.print(render.table(others))
         counts = Counter(evidence.verdict for evidence in found)
         typer.echo(f"{len(found)} checks: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
-    raise typer.Exit(max((EXIT_CODES[evidence.verdict] for evidence in found), default=0))
+    codes = {EXIT_CODES[evidence.verdict] for evidence in found}
+    raise typer.Exit(min(codes - {0}, default=0))
+
+
+def _print_evidence(evidence: Any, indent: int = 0, brief: bool = False) -> None:
+    """One line on the evidence and, unless brief, what was measured, the control, and the parts it is made of."""
+    statement, control = evidence.statement, evidence.control
+    about = f"  {evidence.kind}  {statement.slug}: {statement.name} ({evidence.seconds:.1f} s)"
+    print_text(coloured(evidence.verdict, about), indent)
+    if brief:
+        return
+    print_text(statement.text, indent + 2)
+    for check in evidence.checks:
+        print_text(_measured(check), indent + 4)
+    if control is not None:
+        print_text(f"control, which must fail: {control.description}", indent + 2)
+        for check in control.checks:
+            print_text(_measured(check), indent + 4)
+    if evidence.notes:
+        print_text(evidence.notes, indent + 2)
+    for part in evidence.parts:
+        _print_evidence(part, indent + 2)
+
+
+def _measured(check: Any) -> str:
+    return f"{check.name}: {check.measured:.6g}, {'' if check.passes else 'not '}{check.threshold}"
 
 
 @app.command("zoo")

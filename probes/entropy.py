@@ -93,8 +93,12 @@ class EntropyTracker(Callback):
         self._stack.enter_context(self._hooked(each_pass=True))
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, kind: Any, *_: Any) -> None:
         self._stack.close()
+        if kind is None and not self.checks:
+            raise RuntimeError(
+                "no forward pass reached the tracked hooks: none was run inside the tracker, or the model never fires them."
+            )
 
     @contextmanager
     def _hooked(self, each_pass: bool) -> Iterator[None]:

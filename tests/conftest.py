@@ -7,6 +7,7 @@ from collections.abc import Iterator
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
@@ -38,3 +39,11 @@ def _global_random_state_is_left_alone(request: pytest.FixtureRequest) -> Iterat
             "this test, or code it calls, drew from torch's global generator; "
             "pass a torch.Generator, or mark the test global_rng if another library does the drawing"
         )
+
+
+@pytest.fixture
+def untyped() -> Iterator[None]:
+    """Turns the run-time check of annotations off: what a user meets, whose sentence the test is about."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

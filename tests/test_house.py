@@ -23,7 +23,6 @@ ROOT_FILES = sorted(path for path in ROOT.iterdir() if path.is_file())
 # A class in each, so that this file does not match itself.
 LOCAL_PLACES = re.compile(r"\.\./share[d]|/wor[k]/|/roo[t]/|/hom[e]/|file:/[/]|\b(?:\d{1,3}\.){3}\d{1,3}:\d")
 VAGUE_NAMES = {"utils.py", "util.py", "helpers.py", "misc.py", "common.py"}
-GLOBAL_SEEDS = {"torch.manual_seed", "torch.seed", "np.random.seed", "numpy.random.seed", "random.seed"}
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -96,16 +95,6 @@ def test_files_are_short_and_named_for_what_they_do() -> None:
     lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in SOURCE + OTHER}
     assert {name: count for name, count in lines.items() if count > LONGEST} == {}
     assert [name for name in lines if Path(name).name in VAGUE_NAMES] == []
-
-
-def test_global_generators_are_not_seeded() -> None:
-    calls = {
-        (str(path.relative_to(ROOT)), ast.unparse(node.func))
-        for path in SOURCE
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-    }
-    assert [call for call in sorted(calls) if call[1] in GLOBAL_SEEDS] == []
 
 
 def test_no_text_names_a_place_outside_the_repository() -> None:

@@ -198,8 +198,8 @@ def _learner_section(page: Page, learnt: Learnt) -> None:
         Prose(
             f"Prompts hold {POINTS} pairs (x, y) with y = w·x + noise, {DIM} dimensions, σ² = {NOISE_STD**2:g}, and a "
             f"new w each. A transformer of 3 layers was trained for {learnt.run.step} steps of {BATCH} prompts. On "
-            f"{TEST_PROMPTS:,} fresh prompts its squared error above exact Bayes after {at} pairs is {learnt.share:.1%} of that of "
-            f"averaging; the aim was under {GOAL:.0%}."
+            f"{TEST_PROMPTS:,} fresh prompts its squared error above exact Bayes after {at} pairs is {learnt.share:.1%} "
+            f"of that of averaging; the aim was under {GOAL:.0%}."
         ),
         Picture(
             risk_figure(risks, DIM, NOISE_STD**2),
@@ -218,7 +218,7 @@ def _learner_section(page: Page, learnt: Learnt) -> None:
         ),
         Picture(
             learnt.tracker.figure(),
-            "Attention entropy of every head while it trained, the spectral norm of its query-key product, and the loss. "
+            "Attention entropy of every head while it trained, the spectral norm of its query-key product, the loss. "
             f"Heads that collapsed: {collapses}.",
             "Three panels over training steps: attention entropy, spectral norm and training loss.",
         ),

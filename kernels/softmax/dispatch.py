@@ -15,6 +15,8 @@ from microtome.kernels.softmax.blockwise import Statistics
 from microtome.kernels.softmax.equation import reference
 from microtome.kernels.softmax.scores import ScoreTransform, check_values, score_transform
 
+WHOLE_SCORES = 1 << 22
+
 
 def attention(
     q: Float[Tensor, "batch head query d_head"],
@@ -35,8 +37,10 @@ def attention(
     to. `causal` lets row i attend to keys j ≤ i, or j ≤ positions[i] when the queries are a subset of the
     rows. `scale` defaults to 1/√d_head. A row with no key to attend to gives z_i = 0.
 
-    Without a factor or a learned bias this is torch's fused attention; otherwise it works on tiles of rows
-    (Triton on a GPU). Differentiable once in q, k, v, bias and factor; half precision is summed in float32.
+    Without a factor or a learned bias this is torch's fused attention. With one it keeps the scores of a small
+    problem whole, since recomputing them costs more time than they take memory, and works on tiles of rows from
+    WHOLE_SCORES on (Triton on a GPU). Differentiable in q, k, v, bias and factor; tiles and fused attention only
+    once. Tiles sum half precision in float32.
 
     Raises ValueError or TypeError on shapes, dtypes, positions or a scale outside the above.
     """
@@ -44,17 +48,15 @@ def attention(
     transform = score_transform(
         q, k, bias=bias, factor=factor, causal=causal, mask=mask, scale=scale, positions=positions
     )
+    if q.numel() == 0 or k.numel() == 0:
+        return _run(q, k, v, transform).z
+    small = not q.is_cuda and q.shape[:3].numel() * k.shape[2] < WHOLE_SCORES
+    # torch has no fused gradient for a bias on the CPU; its own fallback keeps the scores whole.
     learned_bias = bias is not None and bias.requires_grad and torch.is_grad_enabled()
-    if factor is None and not learned_bias and q.numel() and k.numel():
-        plain_causal = causal and bias is None and mask is None and positions is None
-        return scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=None if plain_causal else _additive(q, k, transform),
-            is_causal=plain_causal,
-            scale=transform.scale,
-        )
+    if factor is None and (small or q.is_cuda or not learned_bias):
+        return _torch_attention(q, k, v, transform)
+    if small and q.dtype in (torch.float32, torch.float64):
+        return _whole_attention(q, k, v, transform)
     return _run(q, k, v, transform, statistics=False).z
 
 
@@ -183,6 +185,28 @@ def _forward(q: Tensor, k: Tensor, v: Tensor | None, transform: ScoreTransform, 
         return fused.row_statistics(q, k, transform)
     z, entropy, lse = blockwise.forward(q, k, v, transform, statistics)
     return Statistics(None if z is None else z.to(dtype), entropy, lse)
+
+
+def _torch_attention(q: Tensor, k: Tensor, v: Tensor, transform: ScoreTransform) -> Tensor:
+    table = None
+    aligned = transform.causal and transform.bias is None and transform.mask is None and transform.positions is None
+    if not aligned:
+        table = _additive(q, k, transform)
+    return scaled_dot_product_attention(q, k, v, attn_mask=table, is_causal=aligned, scale=transform.scale)
+
+
+def _whole_attention(q: Tensor, k: Tensor, v: Tensor, transform: ScoreTransform) -> Tensor:
+    s = (q * transform.scale) @ k.mT
+    table = _additive(q, k, transform)
+    if table is None:
+        return (s.softmax(-1) * transform.factor) @ v
+    s = s + table
+    nowhere = table.detach().amax(-1, keepdim=True) == -torch.inf
+    if not nowhere.any():
+        return (s.softmax(-1) * transform.factor) @ v
+    # A softmax of −∞ alone is NaN, and so is its gradient, whatever comes after.
+    weights = s.masked_fill(nowhere, 0.0).softmax(-1) * transform.factor
+    return (weights @ v).masked_fill(nowhere, 0.0)
 
 
 def _additive(q: Tensor, k: Tensor, transform: ScoreTransform) -> Tensor | None:

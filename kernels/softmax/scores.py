@@ -33,10 +33,8 @@ class ScoreTransform:
         """[row, key] True where causality forbids that key to that row; None without causality."""
         if not self.causal:
             return None
-        if self.positions is None:
-            stands = torch.arange(rows.start, rows.stop, device=device)
-        else:
-            stands = self.positions[rows]
+        aligned = self.positions is None
+        stands = torch.arange(rows.start, rows.stop, device=device) if aligned else self.positions[rows]
         return torch.arange(keys.start, keys.stop, device=device) > stands[:, None]
 
 

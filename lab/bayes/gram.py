@@ -23,7 +23,9 @@ Scalars = Float[Tensor, "batch points"]
 def predict(xs: Vectors, ys: Scalars, ridge: float) -> tuple[Scalars, Scalars]:
     """ŵᵀx_i and its spread for every prefix, without making the weights; spread as in `fit`."""
     factor, innovations = _factor(xs, ys, ridge)
-    return (factor.tril(-1) @ innovations).squeeze(-1), _spread(factor, ridge)
+    spread = _spread(factor, ridge)
+    factor.diagonal(dim1=1, dim2=2).zero_()  # so that y_i itself, in e_i, has no part in its mean
+    return (factor @ innovations).squeeze(-1), spread
 
 
 def fit(xs: Vectors, ys: Scalars, ridge: float) -> tuple[Vectors, Scalars]:

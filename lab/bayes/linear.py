@@ -185,7 +185,7 @@ def _fit(xs: Tensor, ys: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 def _gram_is_accurate(xs: Tensor, ridge: float) -> bool:
     """Whether the fast route serves the whole batch; where both serve they agree, so that the batch does not
     matter."""
-    return ridge >= GRAM_FLOOR * float(xs.square().sum(-1).max())
+    return ridge > GRAM_FLOOR * float(torch.linalg.vecdot(xs, xs).max())
 
 
 def _orthogonal_fit(xs: Tensor, ys: Tensor, ridge: float, eps: float) -> tuple[Tensor, Tensor]:

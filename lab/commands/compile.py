@@ -3,15 +3,12 @@
 import re
 import runpy
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from microtome.lab.commands.terminal import print_table
-
-if TYPE_CHECKING:
-    from microtome.lab.rasp.compiled import Compiled
-    from microtome.lab.rasp.compiler.layout import Basis
+from microtome.lab.zoo.registry import near
 
 LIBRARY = "library:"
 TOKENS = "tokens separated by commas; if all are whole numbers, they are numbers"
@@ -34,13 +31,13 @@ def compile_program(
     from microtome.lab import rasp
 
     compiled = rasp.compile(sop, vocab=allowed, max_len=max_len, causal=causal or masked)
-    report = compiled.verify()
+    tokens = (allowed * max_len)[:max_len] if example is None else _tokens(example)
+    values, report = compiled(tokens), compiled.verify()
     typer.echo(f"{compiled!r}\n{report}")
     rows = [_cells(compiled, basis) for basis in compiled.layout.bases.values()]
     sink = (str(compiled.labels.index("sink")), "sink", "the mark of the position in front of every input")
     print_table(("directions", "variable", "stand for"), [sink, *rows], flexible="stand for")
-    tokens = (allowed * max_len)[:max_len] if example is None else _tokens(example)
-    typer.echo(f"{tokens} -> {compiled(tokens)}")
+    typer.echo(f"{tokens} -> {values}")
     if figure is not None:
         from microtome.lab.rasp import picture
 
@@ -51,32 +48,34 @@ def compile_program(
 
 
 def _load(source: str) -> tuple[Any, list | None, bool]:
-    """A program, with the vocabulary and the mask that it comes with, if any."""
-    if source.startswith(LIBRARY):
-        from microtome.lab.rasp import library
-        from microtome.lab.zoo.registry import near
+    """A program, with the vocabulary that it comes with, if any, and whether it needs the causal mask."""
+    from microtome.lab.rasp import SOp, library
 
+    if source.startswith(LIBRARY):
         name, examples = source.removeprefix(LIBRARY), {example.name: example for example in library.examples()}
         if name not in examples:
             raise ValueError(f"no example is called {name!r}{near(name, examples)}; there are {', '.join(examples)}")
         return examples[name].program, list(examples[name].vocab), examples[name].causal
+    if not Path(source).is_file():
+        raise ValueError(f"there is no file {source}; library:NAME takes an example program by name")
     try:
         names = runpy.run_path(source)
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {source}; library:NAME takes an example program by name") from None
     except Exception as error:
         raise ValueError(f"{source} does not run: {type(error).__name__}: {error}") from error
-    if "program" not in names:
-        raise ValueError(f"{source} defines no `program`; name the s-op to compile so")
+    if not isinstance(names.get("program"), SOp):
+        raise ValueError(f"{source} defines no s-op called `program`, which is what would be compiled")
     return names["program"], None, False
 
 
 def _tokens(text: str) -> list[int] | list[str]:
     words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise ValueError(f"there is an empty token in {text!r}; write tokens with one comma between them")
     return [int(word) for word in words] if all(re.fullmatch(r"-?\d+", word) for word in words) else words
 
 
-def _cells(compiled: "Compiled", basis: "Basis") -> tuple[str, str, str]:
+def _cells(compiled: Any, basis: Any) -> tuple[str, str, str]:
+    """Where a variable of a compiled program is held, its name, and what each of its directions stands for."""
     places = [compiled.labels.index(direction) for direction in basis.directions]
     held = ["its number"] if basis.number else ["the attention left on the sink"] if basis.share else []
     held += [repr(value) for value in basis.values]

@@ -4,6 +4,11 @@ import json
 from collections.abc import Iterable, Sequence
 
 import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
 _VERDICT_COLOURS = {"holds": "green", "fails": "red", "vacuous": "magenta", "inconclusive": "yellow"}
 
@@ -13,25 +18,22 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, flexible: str, clip: bool = False) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], *, flexible: str, clip: bool = False
+) -> None:
     """Prints rows under their headings, at most as wide as the terminal.
 
     Args:
         columns: the headings.
-        rows: their cells, which may hold rich's markup.
+        rows: their cells.
         flexible: the column that gives way where space is short.
         clip: whether its cells are then cut to one line; otherwise they are folded.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, no_wrap=column != flexible, overflow="fold")
     for row in rows:
-        cells = [Text.from_markup(cell) for cell in row]
+        cells = [cell if isinstance(cell, Text) else Text(cell) for cell in row]
         # The cell refuses to wrap, not the column: rich takes width only from columns that may.
         cells[columns.index(flexible)].no_wrap = clip
         cells[columns.index(flexible)].overflow = "ellipsis" if clip else "fold"
@@ -39,9 +41,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, flexib
     Console(highlight=False).print(table)
 
 
-def coloured(verdict: str | None) -> str:
-    """A verdict in rich's markup; a dash for none."""
-    return "–" if verdict is None else f"[{_VERDICT_COLOURS[verdict]}]{verdict}[/]"
+def print_text(text: str | Text, indent: int = 0) -> None:
+    """Prints text folded between words, all of its lines indented."""
+    Console(highlight=False).print(Padding(text if isinstance(text, Text) else Text(text), (0, 0, 0, indent)))
+
+
+def coloured(verdict: str | None, *rest: str) -> Text:
+    """A verdict in its colour, a dash for none, and plain text after it."""
+    return Text.assemble((verdict or "–", _VERDICT_COLOURS.get(verdict, "")), *rest)
 
 
 def print_error(error: Exception) -> None:

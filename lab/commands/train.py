@@ -1,15 +1,11 @@
 """`microtome train icl`: an in-context learner of linear functions, beside the exact answer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from microtome.lab.commands.terminal import print_table
-
-if TYPE_CHECKING:
-    from microtome.lab.tasks import LinearRegression
-    from microtome.lab.train import Run
 
 PROMPTS_OF_THE_TEST = 1000
 
@@ -39,8 +35,8 @@ def train_icl(
         typer.echo(f"run in {run.path}")
 
 
-def _compare(run: "Run", task: "LinearRegression", points: int) -> None:
-    """Prints squared errors on new prompts, after dim and after 2·dim pairs."""
+def _compare(run: Any, task: Any, points: int) -> None:
+    """Prints the squared error of a run's model on new prompts of the task, after dim and after 2·dim pairs."""
     import torch
 
     from microtome.lab import bayes

@@ -1,7 +1,7 @@
 """A compiled program: a model of the zoo, and how tokens and values enter and leave it."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from microtome.lab.rasp.compiler.infer import Inference
 from microtome.lab.rasp.compiler.layout import Basis, Layout
 from microtome.lab.rasp.errors import InputError
 from microtome.lab.rasp.language import Expression, SOp
-from microtome.lab.rasp.reading import average_at
+from microtome.lab.rasp.reading import average_reader
 from microtome.lab.rasp.values import Value, key, plain
 from microtome.lab.rasp.verify import EXHAUSTIVE_LIMIT, Report, verify
 from microtome.lab.zoo.transformer import SequenceModel
@@ -82,7 +82,8 @@ class Compiled:
         if not facts.averaged:
             return [[facts.values[i] for i in row] for row in outputs[..., : len(facts.values)].argmax(-1).tolist()]
         outputs = outputs[..., : 1 + len(facts.strays)].tolist()
-        return [[average_at(facts, number, flags) for number, *flags in row] for row in outputs]
+        read = average_reader(facts)
+        return [[read(number, flags) for number, *flags in row] for row in outputs]
 
     @property
     def output(self) -> SOp:
@@ -114,15 +115,18 @@ class Compiled:
         """
         return verify(self, samples=samples, limit=limit, seed=seed)
 
-    def _id(self, ids: Mapping, token: Value) -> int:
-        found = ids.get(key(plain(token)))
-        if found is not None:
-            return found
+    def _id(self, ids: Mapping[Hashable, int], token: Value) -> int:
+        try:
+            return ids[key(plain(token))]
+        except (KeyError, TypeError, ValueError):
+            raise InputError(self._not_in_vocabulary(token), self.program) from None
+
+    def _not_in_vocabulary(self, token: object) -> str:
         vocab = [repr(v) for v in self.inference.setting.vocab]
         near = difflib.get_close_matches(repr(token), vocab, n=1)
         hint = f", did you mean {near[0]}?" if near else ""
         shown = ", ".join(vocab[:12]) + (", …" if len(vocab) > 12 else "")
-        raise InputError(f"token {token!r} is not in the vocabulary {shown}{hint}", self.program)
+        return f"token {token!r} is not in the vocabulary {shown}{hint}"
 
     def __repr__(self) -> str:
         cfg, setting = self.model.cfg, self.inference.setting

@@ -1,7 +1,7 @@
 """Between values and coordinates of the residual stream: what a value should look like there, and what is there."""
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from bisect import bisect
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from microtome.lab.rasp.compiler.heads import sink_share
@@ -43,17 +43,22 @@ def value_at(basis: Basis, facts: Facts, vector: Sequence[float]) -> Value:
     row = dict(zip(basis.directions, vector, strict=True))
     if not facts.averaged:
         return max(basis.values, key=lambda value: row[basis.code(value)])
-    return average_at(facts, row[basis.number], [row[basis.code(v)] for v in facts.strays])
+    return average_reader(facts)(row[basis.number], [row[basis.code(v)] for v in facts.strays])
 
 
-def average_at(facts: Facts, number: float, flags: Sequence[float]) -> Value:
-    """An average's value: the stray whose flag is on, else the listed number nearest to `number`, else `number`."""
-    for value, flag in zip(facts.strays, flags, strict=True):
-        if flag > 0.5:
-            return value
-    if facts.values is None:
-        return number
+def average_reader(facts: Facts) -> Callable[[float, Sequence[float]], Value]:
+    """The function from an average's number, and how strongly each stray is on, to its value.
+
+    That is the stray that is on, else the listed number nearest to the number, else (none being listed) the number.
+    """
     strays = {key(v) for v in facts.strays}
-    levels = [v for v in facts.values if key(v) not in strays]
-    above = bisect_left(levels, number)
-    return min(levels[max(0, above - 1) : above + 1], key=lambda level: abs(level - number))
+    levels = [v for v in facts.values or () if key(v) not in strays]
+    midpoints = [(a + b) / 2 for a, b in pairwise(levels)]
+
+    def read(number: float, flags: Sequence[float]) -> Value:
+        for value, flag in zip(facts.strays, flags, strict=True):
+            if flag > 0.5:
+                return value
+        return levels[bisect(midpoints, number)] if levels else number
+
+    return read

@@ -8,6 +8,7 @@ import math
 import numbers
 from collections.abc import Hashable, Iterable, Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
@@ -63,7 +64,17 @@ def mean(values: Sequence[Value]) -> Value:
     strangers = [v for v in values if not is_numeric(v)]
     if strangers:
         raise ValueError(f"{strangers[0]!r} is not a number and cannot be averaged with other values")
-    return plain(sum(map(Fraction, values)) / len(values))
+    return plain(sum(map(fraction, values)) / len(values))
+
+
+@lru_cache(maxsize=4096)
+def fraction(number: Value) -> Fraction:
+    """The number that is meant: the fraction with a denominator up to a million that rounds to the float, if one does.
+
+    So 1/3 is a third again and 0.1 a tenth, and averages of averages are as exact as averages.
+    """
+    simple = Fraction(number).limit_denominator(10**6)
+    return simple if float(simple) == number else Fraction(number)
 
 
 def unique(values: Iterable[Value]) -> tuple[Value, ...]:

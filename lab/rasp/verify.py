@@ -148,12 +148,20 @@ def _held(
     rows: dict[Hashable, tuple[int, tuple[float, ...]]] = {}
     for value in itertools.chain.from_iterable(values):
         if key(value) not in rows:
-            rows[key(value)] = (len(rows), coordinates(basis, facts, value))
+            rows[key(value)] = (len(rows), _wanted(basis, facts, value))
     table = torch.tensor([row for _, row in rows.values()], dtype=torch.float64)
     chosen = torch.tensor([[rows[key(value)][0] for value in sequence] for sequence in values])
     distance = (held.double() - table[chosen]).abs()
     allowed = torch.tensor(tolerances(basis, facts), dtype=torch.float64)
-    return (distance > allowed).any(-1), float(distance.max())
+    return ~(distance <= allowed).all(-1), float(distance.max())
+
+
+def _wanted(basis: Basis, facts: Facts, value: Value) -> tuple[float, ...]:
+    """The coordinates of the value; infinite where the compiler did not foresee it, so that nothing comes near."""
+    try:
+        return coordinates(basis, facts, value)
+    except KeyError:
+        return (float("inf"),) * len(basis.directions)
 
 
 def _misread(

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Self
 
 from jinja2 import Environment, StrictUndefined, Template
 
@@ -54,7 +53,7 @@ class Page:
         self.lead = lead
         self.sections: list[Section] = []
 
-    def section(self, title: str, *blocks: Block) -> Self:
+    def section(self, title: str, *blocks: Block) -> "Page":
         """Appends a section and returns the page.
 
         Raises:
@@ -91,7 +90,7 @@ class Page:
             write_whole(path, content)
         except OSError as error:
             raise OSError(
-                f"the page cannot be written to {path} ({error.strerror}); "
+                f"the page cannot be written to {path} ({error.strerror or error}); "
                 "name a file in a folder that you may write to."
             ) from error
         return path

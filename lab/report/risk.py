@@ -15,7 +15,7 @@ from torch import Tensor
 from microtome.lab.report import style
 
 ROLES = ("bayes", "model", "baseline")
-# A risk this far below the highest of the same curve is rounding, as that of an interpolating predictor without noise.
+# A risk this far below the highest of its curve is rounding, as of a predictor that interpolates labels without noise.
 NEGLIGIBLE = 1e-8
 # Least squares has no finite risk at k = d, and gradient descent diverges where its step is too long: beyond this many
 # times what the other curves need, a baseline leaves the axis rather than flatten them.
@@ -171,7 +171,7 @@ def _log_scale(curves: Mapping[str, Curve], noise_var: float | None) -> _LogScal
     highest = max(_top(curve).max().item() for curve in curves.values())
     needed = max(_needed(curve) for curve in curves.values())
     largest = max([min(highest, HEADROOM * needed), smallest, *marked])
-    return _LogScale(smallest, largest, open=not bool(has_place.all()))
+    return _LogScale(smallest, largest, open=bool((risks < smallest).any()))
 
 
 def _needed(curve: Curve) -> float:

@@ -59,7 +59,7 @@ def restore_training(
             raise CheckpointError(
                 f"the checkpoint trained {name}, which is frozen in the model given; train it too."
             )
-        moments.setdefault(index[name], {})[key] = tensor.clone() * 1.0000001
+        moments.setdefault(index[name], {})[key] = tensor.clone()
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     for callback in callbacks:
         if callback.name in checkpoint.rest["callbacks"]:

@@ -10,6 +10,8 @@ from microtome.lab.zoo.parts import Context
 from microtome.lab.zoo.points import Point
 
 Stream = Float[Tensor, "batch pos d_model"]
+Rows = Float[Tensor, "batch query d_model"]
+"""The stream at the positions whose outputs are wanted: all of them, unless `Context.rows` says otherwise."""
 
 
 class Block(nn.Module):
@@ -35,7 +37,7 @@ class Block(nn.Module):
         """The mixer, whichever slot it sits in."""
         return getattr(self, self.slot)
 
-    def _mix(self, x: Stream, context: Context) -> Stream:
+    def _mix(self, x: Stream, context: Context) -> Rows:
         return self.hook_attn_out(self.mixing(x, context))
 
     def _feed(self, x: Stream) -> Stream:
@@ -53,7 +55,7 @@ class AdditiveBlock(Block):
         if self.mlp is not None:
             self.hook_resid_mid = Point("batch pos d_model", "stream")
 
-    def forward(self, x: Stream, context: Context) -> Stream:
+    def forward(self, x: Stream, context: Context) -> Rows:
         x = self.hook_resid_pre(x)
         written = self._mix(self.ln1(x), context)
         x = rows(x, context) + written
@@ -66,7 +68,7 @@ class AdditiveBlock(Block):
 class PostNormBlock(Block):
     """norm(x + mixer(x)), then norm(x + mlp(x)) (Vaswani et al. 2017)."""
 
-    def forward(self, x: Stream, context: Context) -> Stream:
+    def forward(self, x: Stream, context: Context) -> Rows:
         x = self.hook_resid_pre(x)
         x = self.ln1(rows(x, context) + self._mix(x, context))
         if self.mlp is not None:
@@ -77,7 +79,7 @@ class PostNormBlock(Block):
 class NormedStreamBlock(Block):
     """x ← norm(x), x ← x + mixer(x), x ← norm(x), x ← x + mlp(x): sub-layers add to the normalised stream."""
 
-    def forward(self, x: Stream, context: Context) -> Stream:
+    def forward(self, x: Stream, context: Context) -> Rows:
         x = self.ln1(self.hook_resid_pre(x))
         x = rows(x, context) + self._mix(x, context)
         if self.mlp is not None:
@@ -86,7 +88,7 @@ class NormedStreamBlock(Block):
         return self.hook_resid_post(x)
 
 
-def rows(x: Stream, context: Context) -> Stream:
+def rows(x: Stream, context: Context) -> Rows:
     """The stream at the positions whose outputs are wanted."""
     return x if context.rows is None else x[:, context.rows]
 

@@ -66,7 +66,7 @@ def sequence(
         "feedforward": choose("feedforward", feedforward),
         "depth": choose("depth", depth),
     }
-    rotary = part_name(chosen["position"]) == "rope"
+    rotary = "rotation" in chosen["position"].provides
     shape = Shape(d_model, n_layers, n_heads, n_ctx, causal, rotary)
     return _build(Spec(shape, stem, **chosen, init=_init(init), seed=seed))
 
@@ -150,18 +150,16 @@ def _build(spec: Spec) -> SequenceModel:
     mixer, position = part_name(spec.mixer), part_name(spec.position)
     if spec.norm.placement not in BLOCKS:
         raise ValueError(f"a norm's placement is one of {', '.join(BLOCKS)}, not {spec.norm.placement!r}.")
+    provided, taken = spec.position.provides, spec.mixer.takes
+    if not provided <= taken:
+        raise ValueError(
+            f"mixer {mixer!r} cannot use position {position!r}, which gives "
+            f"{' and '.join(sorted(provided - taken))}; "
+            f"it takes positions that give {' or '.join(sorted(taken))}, or none."
+        )
+    if spec.shape.rotary:
+        _check_rotation(spec)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
-        provided = spec.position.build(spec.shape).provides
-        taken = spec.mixer.takes
-        if not provided <= taken:
-            raise ValueError(
-                f"mixer {mixer!r} cannot use position {position!r}, which gives "
-                f"{' and '.join(sorted(provided - taken))}; "
-                f"it takes positions that give {' or '.join(sorted(taken))}, or none."
-            )
-        if spec.shape.rotary:
-            _check_rotation(spec)
         torch.manual_seed(spec.seed)
         return spec.stem.build(spec)
 

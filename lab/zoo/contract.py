@@ -48,7 +48,7 @@ class HookedModel(HookedRootModule):
 
         Args:
             names: a name, names, a predicate on names, or None for all.
-            readings: whether None and predicates reach readings too; naming one always does.
+            readings: whether None reaches readings too; a name or a predicate always does.
 
         Raises:
             KeyError: if a name is unknown (with near names) or absent (with the reason), or nothing matches.
@@ -56,8 +56,8 @@ class HookedModel(HookedRootModule):
         if isinstance(names, str):
             return [self._known(names)]
         if names is None or callable(names):
-            accept = names or (lambda _: True)
-            chosen = [n for n, p in self.hook_dict.items() if accept(n) and (readings or not isinstance(p, Reading))]
+            accept = names or (lambda n: readings or not isinstance(self.hook_dict[n], Reading))
+            chosen = [n for n in self.hook_dict if accept(n)]
         else:
             wanted = {self._known(n) for n in names}
             chosen = [n for n in self.hook_dict if n in wanted]
@@ -100,7 +100,7 @@ class HookedModel(HookedRootModule):
 
         Args:
             inputs: what `forward` takes.
-            names_filter: name, names or predicate; None caches all points but the readings, which are made when named.
+            names_filter: name, names or predicate; None caches all points but the readings, which cost extra.
             device: where the cached tensors go; the model stays where it is.
             remove_batch_dim: drop the batch axis; the batch must hold one example.
             incl_bwd: also run `backward()` on the (scalar) output and cache gradients under `name + "_grad"`.

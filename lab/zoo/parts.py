@@ -32,13 +32,8 @@ class Shape:
 
 
 class Position(nn.Module):
-    """How a model knows where a token stands. Each of the three ways defaults to nothing.
+    """How a model knows where a token stands. Each of the three ways defaults to nothing."""
 
-    `provides` lists the ways that a part uses, out of `embedding` (a vector added to the stream), `rotation` (of
-    queries and keys) and `bias` (added to the attention scores).
-    """
-
-    provides: ClassVar[frozenset[str]] = frozenset()
     longest: int | None = None
     """The longest input that the part can place, or None for any."""
 
@@ -146,7 +141,7 @@ class MixerPart(ABC):
     """Options of a mixer."""
 
     takes: ClassVar[frozenset[str]] = frozenset({"embedding"})
-    """The ways of `Position.provides` that the mixer can use."""
+    """The ways of `PositionPart.provides` that the mixer can use."""
 
     def shared(self, shape: Shape) -> nn.Module | None:
         """A module that serves all layers of one model, or None."""
@@ -157,6 +152,14 @@ class MixerPart(ABC):
 
 
 class PositionPart(ABC):
+    """Options of a position.
+
+    `provides` lists the ways that it uses, out of `embedding` (a vector added to the stream), `rotation` (of queries
+    and keys) and `bias` (added to the attention scores).
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset()
+
     @abstractmethod
     def build(self, shape: Shape) -> Position: ...
 

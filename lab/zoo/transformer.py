@@ -30,7 +30,7 @@ class SequenceModel(HookedModel):
         self.spec = spec
         self.hook_embed = Point("batch pos d_model", "write")
         self.pos_embed = spec.position.build(spec.shape)
-        if "embedding" in self.pos_embed.provides:
+        if "embedding" in spec.position.provides:
             self.hook_pos_embed = Point("batch pos d_model", "write")
         self.shared_mixer = spec.mixer.shared(spec.shape)
         block = BLOCKS[spec.norm.placement]
@@ -64,7 +64,7 @@ class SequenceModel(HookedModel):
                 )
             if attn_only:
                 reasons[f"blocks.{i}.hook_mlp_out"] = "the block has no feed-forward"
-        if "embedding" not in self.pos_embed.provides:
+        if "embedding" not in self.spec.position.provides:
             reasons["hook_pos_embed"] = f"position {part_name(self.spec.position)!r} adds nothing to the stream"
         return reasons
 
@@ -82,7 +82,7 @@ class SequenceModel(HookedModel):
         mask: Bool[Tensor, "batch pos"] | None = None,
         read: slice | None = None,
         stop_at_layer: int | None = None,
-    ) -> Stream:
+    ) -> Float[Tensor, "batch read d_model"]:
         """The stream from embeddings to the final norm.
 
         `read` names the positions that the stem will look at. In training mode, when no hook watches a tensor of the
@@ -97,7 +97,7 @@ class SequenceModel(HookedModel):
         position = self.pos_embed.embedding(n)
         if position is not None:
             x = x + (self.hook_pos_embed(position.expand_as(x)) if self.hook_pos_embed.watched else position)
-        stop = len(self.blocks) if stop_at_layer is None else range(len(self.blocks) + 1)[stop_at_layer]
+        stop = len(self.blocks) if stop_at_layer is None else self._layer(stop_at_layer)
         skip = read is not None and stop == len(self.blocks) > 0 and self._may_skip()
         for block in self.blocks[: stop - skip]:
             x = block(x, context)
@@ -107,6 +107,12 @@ class SequenceModel(HookedModel):
             return x
         x = self.ln_final(x)
         return x if read is None or skip else x[:, read]
+
+    def _layer(self, stop_at_layer: int) -> int:
+        depth = len(self.blocks)
+        if not -depth <= stop_at_layer <= depth:
+            raise ValueError(f"stop_at_layer must lie between {-depth} and {depth}, not {stop_at_layer}.")
+        return stop_at_layer % depth if stop_at_layer < 0 else stop_at_layer
 
     def _may_skip(self) -> bool:
         lean = self.training and self.blocks[-1].mixing.skips_rows

@@ -143,17 +143,15 @@ def test_an_unknown_claim_is_refused(microtome: Command) -> None:
 
 
 def test_verify_runs_every_kind_in_turn(microtome: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    all_claims = (claim("holds"), claim("fails"), claim("holds", kind="symbolic"))
-    monkeypatch.setattr(
-        statements, "listing", lambda kinds=None, slug=None: tuple(c for c in all_claims if c.kind in (kinds or c.kind))
-    )
+    found = (claim("holds"), claim("inconclusive"), claim("fails"), claim("holds", kind="symbolic"))
+    monkeypatch.setattr(statements, "listing", lambda kinds: [c for c in found if c.kind in (kinds or c.kind)])
     result = microtome("verify")
     assert result.code == 1
-    lines = result.out.splitlines()
-    assert [line.split()[0] for line in lines[:3]] == ["holds", "holds", "fails"]
-    assert [line.split()[1] for line in lines[:3]] == ["symbolic", "numeric", "numeric"]
-    assert lines[-1] == "3 checks: 2 holds, 1 fails"
-    assert len(json.loads(microtome("verify", "--json").out)) == 3
+    lines = [line for line in result.out.splitlines() if not line.startswith(" ")]
+    assert [line.split()[0] for line in lines] == ["holds", "holds", "inconclusive", "fails", "4"]
+    assert lines[-1] == "4 checks: 2 holds, 1 inconclusive, 1 fails"
+    assert "sum: 2, not == 1" in result.out
+    assert len(json.loads(microtome("verify", "--json").out)) == 4
     assert microtome("verify", "--kind", "symbolic").code == 0
 
 
@@ -189,12 +187,13 @@ def test_a_program_from_a_file_is_compiled(microtome: Command, tmp_path: Path) -
 def test_what_is_no_program_is_refused(microtome: Command, tmp_path: Path) -> None:
     assert_refused(microtome("compile", "none.py"), "none.py", "library:")
     assert_refused(microtome("compile", "library:hst"), "'hst'", "did you mean hist")
+    assert_refused(microtome("compile", "library:hist", "--vocab", "a,,b"), "'a,,b'", "empty token")
     (tmp_path / "empty.py").touch()
     assert_refused(microtome("compile", "empty.py", "--vocab", "a"), "empty.py", "`program`")
     (tmp_path / "wrong.py").write_text("program = tokenz")
     assert_refused(microtome("compile", "wrong.py", "--vocab", "a"), "wrong.py", "NameError", "tokenz")
     (tmp_path / "number.py").write_text("program = 3")
-    assert_refused(microtome("compile", "number.py", "--vocab", "a"), "number.py", "3")
+    assert_refused(microtome("compile", "number.py", "--vocab", "a"), "number.py", "`program`")
 
 
 def test_a_learner_is_trained_and_taken_up_again(microtome: Command, tmp_path: Path) -> None:

@@ -4,9 +4,9 @@ The value sets are sound (no value is missed) and may be too large: an s-op is j
 alone, as if these were independent.
 """
 
+import itertools
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 from microtome.lab.rasp.compiler.means import means
 from microtome.lab.rasp.compiler.selectors import Truth, truth
@@ -76,11 +76,20 @@ class Setting:
 
 @dataclass(frozen=True)
 class Inference:
-    """The facts of each s-op and the truth table of each selector, in topological order."""
+    """What is known of a program.
+
+    Attributes:
+        setting: the inputs for which it holds.
+        facts: of each s-op.
+        truths: the truth table of each selector.
+        images: of each `Map`, its value for each value of what it reads; of each `SequenceMap`, a row of these for each
+            value of its first argument. The functions themselves are not called again.
+    """
 
     setting: Setting
-    facts: Mapping[SOp, Facts]
+    facts: FactsOf
     truths: Mapping[Select, Truth]
+    images: Mapping[SOp, tuple]
 
 
 def infer(program: SOp, setting: Setting) -> Inference:
@@ -92,6 +101,7 @@ def infer(program: SOp, setting: Setting) -> Inference:
     """
     facts: dict[SOp, Facts] = {}
     truths: dict[Select, Truth] = {}
+    images: dict[SOp, tuple] = {}
     for node in topological(program):
         match node:
             case Tokens():
@@ -99,9 +109,12 @@ def infer(program: SOp, setting: Setting) -> Inference:
             case Indices():
                 facts[node] = _listed(range(setting.max_len), distinct=True)
             case Map():
-                facts[node] = _map(node, facts)
+                images[node] = tuple(apply(node, v) for v in _readable(node.inner, facts, node))
+                facts[node] = _map(facts[node.inner], images[node])
             case SequenceMap():
-                facts[node] = _sequence_map(node, facts)
+                xs, ys = (_readable(child, facts, node) for child in node.children)
+                images[node] = tuple(tuple(apply(node, x, y) for y in ys) for x in xs)
+                facts[node] = _sequence_map(facts[node.fst], facts[node.snd], images[node])
             case Select():
                 keys, queries = (_readable(child, facts, node) for child in node.children)
                 truths[node] = truth(node, keys, queries, keys_distinct=facts[node.keys].distinct)
@@ -111,7 +124,7 @@ def infer(program: SOp, setting: Setting) -> Inference:
                 facts[node] = _aggregate(node, facts, truths, setting)
             case _:
                 raise CompileError(f"the compiler does not know {type(node).__name__}", node)
-    return Inference(setting, facts, truths)
+    return Inference(setting, facts, truths, images)
 
 
 def _listed(values: Iterable[Value], **more: bool) -> Facts:
@@ -132,35 +145,29 @@ def _readable(child: SOp, facts: FactsOf, reader: Expression) -> tuple[Value, ..
     return values
 
 
-def _map(node: Map, facts: FactsOf) -> Facts:
-    inner = facts[node.inner]
-    values = _readable(node.inner, facts, node)
-    images = [apply(node, v) for v in values]
+def _map(inner: Facts, images: tuple[Value, ...]) -> Facts:
     injective = len({key(v) for v in images}) == len(images)
     return _listed(images, exact=inner.exact, uniform=inner.uniform, distinct=inner.distinct and injective)
 
 
-def _sequence_map(node: SequenceMap, facts: FactsOf) -> Facts:
-    sides = (facts[node.fst], facts[node.snd])
-    values = [_readable(child, facts, node) for child in node.children]
-    images = {(i, j): apply(node, x, y) for i, x in enumerate(values[0]) for j, y in enumerate(values[1])}
+def _sequence_map(fst: Facts, snd: Facts, images: tuple[tuple[Value, ...], ...]) -> Facts:
+    columns = tuple(zip(*images, strict=True))
     return _listed(
-        images.values(),
-        exact=all(side.exact for side in sides),
-        uniform=all(side.uniform for side in sides),
-        distinct=any(sides[s].distinct and _tells(images, s, other=sides[1 - s]) for s in (0, 1)),
+        itertools.chain.from_iterable(images),
+        exact=fst.exact and snd.exact,
+        uniform=fst.uniform and snd.uniform,
+        distinct=(fst.distinct and _tells(images, snd.uniform)) or (snd.distinct and _tells(columns, fst.uniform)),
     )
 
 
-def _tells(images: Mapping[tuple[int, int], Value], side: int, other: Facts) -> bool:
-    """Whether positions that differ on one side differ in the image, whatever stands on the other side there."""
-    source: dict[Hashable, int] = {}
-    for pair, value in images.items():
-        # Where the other side is the same at all positions, only images under the same value of it can meet.
-        meeting = (key(value), pair[1 - side] if other.uniform else None)
-        if source.setdefault(meeting, pair[side]) != pair[side]:
-            return False
-    return True
+def _tells(rows: tuple[tuple[Value, ...], ...], same_column: bool) -> bool:
+    """Whether no value stands in two rows; if `same_column`, whether none stands twice in one column."""
+    row_of: dict[Hashable, int] = {}
+    return all(
+        row_of.setdefault((key(value), column if same_column else None), row) == row
+        for row, values in enumerate(rows)
+        for column, value in enumerate(values)
+    )
 
 
 def _width(node: SelectorWidth, facts: FactsOf, truths: Mapping[Select, Truth], setting: Setting) -> Facts:
@@ -230,7 +237,7 @@ def _told_apart(values: tuple[Value, ...], strays: tuple[Value, ...], error: flo
     """Whether float32 can tell the numbers apart when each is off by up to `error`, and there are not too many."""
     apart = {key(v) for v in strays}
     numbers = sorted(float(v) for v in values if key(v) not in apart)
-    gap = min((b - a for a, b in pairwise(numbers)), default=float("inf"))
+    gap = min((b - a for a, b in itertools.pairwise(numbers)), default=float("inf"))
     return len(values) <= MAX_VALUES and gap >= max(4 * error, reach / STEEPEST, 1 / LARGEST)
 
 

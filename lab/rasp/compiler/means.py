@@ -6,7 +6,7 @@ from functools import reduce
 from math import lcm
 from operator import or_
 
-from microtome.lab.rasp.values import Value, is_numeric, plain, unique
+from microtome.lab.rasp.values import Value, fraction, is_numeric, plain, unique
 
 MAX_SUM = 2**22
 """Largest sum, in steps of the common denominator, that is enumerated."""
@@ -19,7 +19,7 @@ def means(values: Iterable[Value], most: int, limit: int) -> tuple[Value, ...] |
     boolean stands for its own mean; means between booleans are numbers.
     """
     given = [v for v in values if is_numeric(v)]
-    exact = [Fraction(v) for v in given]
+    exact = [fraction(v) for v in given]
     unit = Fraction(1, lcm(*(f.denominator for f in exact)))
     low = min(exact)
     shifts = [int((f - low) / unit) for f in exact]

@@ -11,14 +11,13 @@ power of two at least eight times the inverse gap. Where it is on, s|x| â‰¥ e â‰
 makes both differences without rounding, and theirs is exactly 1. The number may be off by a third of the gap.
 """
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Iterable, Mapping, Sequence
 
 from microtome.lab.rasp.compiler.infer import Inference
 from microtome.lab.rasp.compiler.layout import Basis, Layout
 from microtome.lab.rasp.compiler.operations import Neuron, Neurons, Row
-from microtome.lab.rasp.interpreter import apply
 from microtome.lab.rasp.language import Map, SequenceMap
 
 GRID = 8
@@ -30,29 +29,31 @@ def map_values(node: Map, inference: Inference, layout: Layout) -> Neurons:
     source, target = layout.bases[node.inner], layout.bases[node]
     facts = inference.facts[node.inner]
     sources: dict[str, list[str]] = {}
-    for v in facts.values:
-        sources.setdefault(target.code(apply(node, v)), []).append(source.code(v))
-    neurons = [_recognise(dict.fromkeys(group, 1.0), 1, code, facts.exact) for code, group in sources.items()]
-    return Neurons(target.variable, tuple(n for pair in neurons for n in pair))
+    for value, image in zip(facts.values, inference.images[node], strict=True):
+        sources.setdefault(target.code(image), []).append(source.code(value))
+    return _neurons(target, ((1, group, code) for code, group in sources.items()), facts.exact)
 
 
 def map_pairs(node: SequenceMap, inference: Inference, layout: Layout) -> Neurons:
     """One neuron (or pair) for each value of one argument and each value that f then takes; the side with fewer."""
-    bases, target = (layout.bases[node.fst], layout.bases[node.snd]), layout.bases[node]
+    fst, snd, target = (layout.bases[s_op] for s_op in (node.fst, node.snd, node))
     facts = (inference.facts[node.fst], inference.facts[node.snd])
-    groups: tuple[dict, dict] = ({}, {})
-    for x in facts[0].values:
-        for y in facts[1].values:
-            code = target.code(apply(node, x, y))
-            pair = (bases[0].code(x), bases[1].code(y))
-            for side in (0, 1):
-                groups[side].setdefault((pair[side], code), []).append(pair[1 - side])
-    exact = facts[0].exact and facts[1].exact
-    neurons = [
-        _recognise(dict.fromkeys((one, *others), 1.0), 2, code, exact)
-        for (one, code), others in min(groups, key=len).items()
-    ]
-    return Neurons(target.variable, tuple(n for pair in neurons for n in pair))
+    by_fst: dict[tuple[str, str], list[str]] = {}
+    by_snd: dict[tuple[str, str], list[str]] = {}
+    for x, row in zip(facts[0].values, inference.images[node], strict=True):
+        for y, image in zip(facts[1].values, row, strict=True):
+            code = target.code(image)
+            by_fst.setdefault((fst.code(x), code), []).append(snd.code(y))
+            by_snd.setdefault((snd.code(y), code), []).append(fst.code(x))
+    groups = min(by_fst, by_snd, key=len)
+    recognised = ((2, (one, *others), code) for (one, code), others in groups.items())
+    return _neurons(target, recognised, facts[0].exact and facts[1].exact)
+
+
+def _neurons(target: Basis, recognised: Iterable[tuple[int, Sequence[str], str]], exact: bool) -> Neurons:
+    """Neurons out of (how many of these directions must be on, the directions, what to turn on then)."""
+    made = [_recognise(dict.fromkeys(on, 1.0), arity, code, exact) for arity, on, code in recognised]
+    return Neurons(target.variable, tuple(itertools.chain.from_iterable(made)))
 
 
 def _recognise(on: Row, arity: int, code: str, exact: bool) -> tuple[Neuron, ...]:
@@ -78,7 +79,7 @@ def steps(basis: Basis, number: str, levels: Mapping[str, float], strays: Iterab
     ordered = sorted(levels, key=levels.__getitem__)
     neurons: list[Neuron] = []
     base = ordered[0]
-    for below, above in pairwise(ordered):
+    for below, above in itertools.pairwise(ordered):
         slope = 2.0 ** math.ceil(math.log2(8 / (levels[above] - levels[below])))
         edge = round(GRID * (slope * (levels[below] + levels[above]) / 2 - 0.5)) / GRID
         if edge >= -0.5:

@@ -25,8 +25,6 @@ def slopes(n_heads: int) -> Float[Tensor, " head"]:
 
 
 class AlibiPosition(Position):
-    provides: ClassVar = frozenset({"bias"})
-
     def __init__(self, shape: Shape):
         super().__init__()
         self.register_buffer("slopes", slopes(shape.n_heads), persistent=False)
@@ -39,6 +37,8 @@ class AlibiPosition(Position):
 @dataclass(frozen=True)
 class Part(PositionPart):
     """No options."""
+
+    provides: ClassVar = frozenset({"bias"})
 
     def build(self, shape: Shape) -> AlibiPosition:
         return AlibiPosition(shape)

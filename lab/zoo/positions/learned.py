@@ -13,8 +13,6 @@ from microtome.lab.zoo.parts import Position, PositionPart, Shape
 class LearnedPosition(Position):
     """The table `weight` is [pos, d_model]."""
 
-    provides: ClassVar = frozenset({"embedding"})
-
     def __init__(self, shape: Shape):
         super().__init__()
         self.longest = shape.n_ctx
@@ -28,6 +26,8 @@ class LearnedPosition(Position):
 @dataclass(frozen=True)
 class Part(PositionPart):
     """No options: the table has n_ctx rows."""
+
+    provides: ClassVar = frozenset({"embedding"})
 
     def build(self, shape: Shape) -> LearnedPosition:
         return LearnedPosition(shape)

@@ -16,8 +16,6 @@ from microtome.lab.zoo.parts import Position, PositionPart, Shape
 class RelativePosition(Position):
     """The table `weight` is [head, offset]; offset index j − i + n_ctx − 1."""
 
-    provides: ClassVar = frozenset({"bias"})
-
     def __init__(self, options: "Part", shape: Shape):
         super().__init__()
         self.longest = shape.n_ctx
@@ -38,6 +36,8 @@ def toeplitz_rows(
 @dataclass(frozen=True)
 class Part(PositionPart):
     """`std` is the standard deviation of the table's start."""
+
+    provides: ClassVar = frozenset({"bias"})
 
     std: float = 0.02
 

@@ -1,5 +1,5 @@
 """Rotary positions (Su et al. 2021, RoFormer, equation 34): queries and keys turn by an angle t·base^{−2i/r} in the
-i-th plane of their first r dimensions, so that scores depend on offsets only. Planes pair dimension i with i + r/2.
+i-th plane of their first r dimensions, so that scores depend on offsets only. Planes pair dimensions 2i and 2i + 1.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,6 @@ from microtome.lab.zoo.parts import Position, PositionPart, Shape
 
 
 class RotaryPosition(Position):
-    provides: ClassVar = frozenset({"rotation"})
-
     def __init__(self, options: "Part"):
         super().__init__()
         self.options = options
@@ -28,6 +26,8 @@ class RotaryPosition(Position):
 @dataclass(frozen=True)
 class Part(PositionPart):
     """`rotary_dim`: how many dimensions of a head turn (None: all); `base` as published."""
+
+    provides: ClassVar = frozenset({"rotation"})
 
     rotary_dim: int | None = None
     base: float = 10_000.0

@@ -20,8 +20,6 @@ def sinusoids(n: int, d_model: int, base: float = 10_000.0) -> Float[Tensor, "po
 class SinusoidalPosition(Position):
     """A fixed table, kept as a buffer that checkpoints leave out."""
 
-    provides: ClassVar = frozenset({"embedding"})
-
     def __init__(self, options: "Part", shape: Shape):
         super().__init__()
         if shape.d_model % 2:
@@ -38,6 +36,8 @@ class SinusoidalPosition(Position):
 @dataclass(frozen=True)
 class Part(PositionPart):
     """`base` is the ratio of the longest wavelength to the shortest."""
+
+    provides: ClassVar = frozenset({"embedding"})
 
     base: float = 10_000.0
 

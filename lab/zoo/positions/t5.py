@@ -36,8 +36,6 @@ def buckets(
 class T5Position(Position):
     """The table `relative_attention_bias.weight` is [bucket, head], as in T5."""
 
-    provides: ClassVar = frozenset({"bias"})
-
     def __init__(self, options: "Part", shape: Shape):
         super().__init__()
         self.options, self.bidirectional = options, not shape.causal
@@ -53,6 +51,8 @@ class T5Position(Position):
 @dataclass(frozen=True)
 class Part(PositionPart):
     """`n_buckets` in all (32 as published), logarithmic up to `max_distance` (128 as published)."""
+
+    provides: ClassVar = frozenset({"bias"})
 
     n_buckets: int = 32
     max_distance: int = 128

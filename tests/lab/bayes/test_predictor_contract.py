@@ -107,6 +107,15 @@ def test_linear_mean_is_weights_times_input(predictor: LinearPredictor, generato
     torch.testing.assert_close(predictor.predict(xs, ys).mean, mean, rtol=1e-10, atol=1e-10)
 
 
+@every_predictor
+def test_inputs_of_zeros_say_nothing(predictor: Predictor, generator: torch.Generator) -> None:
+    xs, ys = prompts(generator)
+    said = outputs(predictor, torch.zeros_like(xs), ys)
+    assert all(torch.isfinite(each).all() for each in said)
+    if isinstance(predictor, LinearPredictor):
+        assert not said[0].any()
+
+
 REFUSED = {
     "no prompt": (torch.zeros(0, POINTS, DIM), torch.zeros(0, POINTS), ValueError, "at least one prompt"),
     "no point": (torch.zeros(2, 0, DIM), torch.zeros(2, 0), ValueError, "one point"),

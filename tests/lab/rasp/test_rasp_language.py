@@ -53,7 +53,7 @@ def test_long_expressions_print_shortly():
         (2 / (tokens + 2), [0.5, 2, 2 / 3]),
         (tokens / 2, [1, -0.5, 0.5]),
         (tokens < 1, [False, True, False]),
-        (1 < tokens, [True, False, False]),
+        (1 < tokens, [True, False, False]),  # noqa: SIM300
         (tokens <= 1, [False, True, True]),
         (tokens >= 1, [True, False, True]),
         (tokens > 1, [True, False, False]),
@@ -111,7 +111,7 @@ def test_expressions_are_immutable_and_keep_their_identity():
         (lambda: SelectorWidth(tokens), "SelectorWidth takes a selector here, not Tokens tokens"),
         (lambda: Aggregate(tokens, tokens), "Aggregate takes a selector here, not Tokens tokens"),
         (lambda: Aggregate(SAME, tokens, default=float("nan")), "nan is not finite"),
-        (lambda: tokens + [1], "cannot stand beside an s-op: unhashable"),
+        (lambda: tokens * [1], "cannot stand beside an s-op: unhashable"),
         (lambda: tokens == float("inf"), "inf is not finite"),
         (lambda: tokens.named(""), "a name must be a non-empty string"),
         (lambda: bool(tokens == 1), r"no truth value of its own.*\(in tokens == 1\)"),

@@ -43,8 +43,9 @@ class Learner(nn.Module):
 
 
 class Linear:
-    """y = Σⱼ xⱼ on standard normal x. At step `spoilt`, y is scaled by 1e30, whose square is beyond
-    float32.
+    """y = Σⱼ xⱼ on standard normal x, with the mean fourth power of the error as loss.
+
+    At step `spoilt`, y is scaled by 1e30: activations stay finite, the loss and its gradient do not.
     """
 
     def __init__(self, size: int = 4, points: int = 5, dim: int = 3, spoilt: int | None = None):
@@ -58,7 +59,7 @@ class Linear:
         return Batch((xs, ys), ys)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        return (model(*batch.inputs) - batch.targets).square().mean()
+        return (model(*batch.inputs) - batch.targets).pow(4).mean()
 
     def describe(self) -> dict[str, Any]:
         return {"objective": "linear", "shape": list(self.shape), "spoilt": self.spoilt}

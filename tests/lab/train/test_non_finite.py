@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,10 +17,14 @@ from microtome.lab.train import trainer as trainer_module
 CONFIG = TrainConfig(steps=60, lr=0.01, log_every=5, checkpoint_every=4)
 
 
-@pytest.mark.parametrize("look_every", [1, 16], ids=["each step", "late"])
-def test_the_step_is_exact_and_nothing_of_it_remains(look_every, learner, linear, tmp_path, monkeypatch):
-    """Looked at late, as on an accelerator, the steps after the bad one must leave no trace either."""
-    monkeypatch.setattr(trainer_module, "_check_every", lambda device: look_every)
+@pytest.fixture(params=[1, 16], ids=["each step", "late"])
+def looks(request, monkeypatch):
+    """Late, as on an accelerator, the steps after the bad one must leave no trace either."""
+    monkeypatch.setattr(trainer_module, "_check_every", lambda device: request.param)
+
+
+@pytest.mark.usefixtures("looks")
+def test_the_step_is_exact_and_nothing_of_it_remains(learner, linear, tmp_path):
     before = train(learner(), linear(), TrainConfig(steps=9, lr=0.01), tmp_path / "before").model.state_dict()
     model = learner()
     config = TrainConfig(steps=60, lr=0.01, log_every=50)
@@ -42,9 +47,11 @@ def test_a_loss_that_overflows_though_activations_do_not(learner, linear, tmp_pa
     assert load(tmp_path / "run", learner()).step == 8
 
 
+@pytest.mark.usefixtures("looks")
 def test_metrics_end_before_the_step(learner, linear, counter, tmp_path):
+    config = replace(CONFIG, log_every=50)
     with pytest.raises(NonFiniteLoss):
-        train(learner(), linear(spoilt=9), CONFIG, tmp_path / "run", callbacks=[counter()])
+        train(learner(), linear(spoilt=9), config, tmp_path / "run", callbacks=[counter()])
     table = load(tmp_path / "run", learner()).metrics()
     assert table.filter(metric="counted")["step"].to_list() == list(range(9))
     assert table["value"].is_finite().all()

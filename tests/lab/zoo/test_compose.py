@@ -51,11 +51,13 @@ def test_the_three_stems():
         ({"stem": {"name": "grid", "image_size": 10, "patch": 4}}, "not divisible by patch"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_refusals_are_one_sentence(options, sentence):
     with pytest.raises(ValueError, match=sentence):
         zoo.sequence(**options)
 
 
+@pytest.mark.usefixtures("untyped")
 def test_a_part_of_another_kind_is_refused():
     with pytest.raises(TypeError, match="a name, a mapping with a name, or an options object"):
         zoo.sequence(d_vocab=5, mixer=3)
@@ -71,6 +73,7 @@ def test_a_part_of_another_kind_is_refused():
         (torch.zeros(1, 200, dtype=torch.long), "200 positions; this model takes at most 128"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_bad_tokens_are_refused(tokens, sentence):
     with pytest.raises(ValueError, match=sentence):
         zoo.sequence(d_vocab=5, d_model=8, n_heads=2)(tokens)
@@ -93,11 +96,13 @@ def test_positions_without_a_table_take_longer_inputs():
         (torch.zeros(1, 70, 3), torch.zeros(1, 70), "140 positions; this model takes at most 128"),
     ],
 )
+@pytest.mark.usefixtures("untyped")
 def test_bad_prompts_are_refused(xs, ys, sentence):
     with pytest.raises(ValueError, match=sentence):
         zoo.sequence(dim=3, d_model=8, n_heads=2)(xs, ys)
 
 
+@pytest.mark.usefixtures("untyped")
 def test_bad_images_and_masks_are_refused():
     grid = zoo.sequence(stem={"name": "grid", "image_size": 8, "patch": 4}, d_model=8, n_heads=2)
     with pytest.raises(ValueError, match=r"images must be \[batch, 3, 8, 8\]"):

@@ -158,7 +158,7 @@ def test_stats_reduce_inside_the_hook_and_keep_every_bit(model, tokens):
 
 
 def test_row_entropy_is_the_pattern_s(model, tokens):
-    _, cache = model.run_with_cache(tokens, names_filter=lambda n: True)
+    _, cache = model.run_with_cache(tokens, names_filter=lambda _: True)
     wanted = torch.special.entr(cache["pattern", 1]).sum(-1)
     torch.testing.assert_close(cache["blocks.1.attn.hook_row_entropy"], wanted, atol=1e-5, rtol=1e-5)
 

@@ -66,9 +66,9 @@ def test_full_decomposition_with_biases_is_the_stream(runs):
 def test_logit_attribution_is_the_logit_without_its_bias(runs):
     model, clean, _, cache = runs
     answers = torch.tensor([3, 4])
-    parts = cache.get_full_resid_decomposition(apply_ln=True, expand_neurons=False)
-    # TransformerLens divides by the norm's scale; the norm's gain is one at the start, its bias zero.
-    attributed = cache.logit_attrs(parts, tokens=answers[:, None].expand(2, 6), has_batch_dim=True).sum(0)
+    parts = cache.get_full_resid_decomposition(expand_neurons=False)
+    # TransformerLens divides by the norm's scale alone; its gain is one at the start and its bias zero.
+    attributed = cache.logit_attrs(parts, tokens=answers).sum(0)
     wanted = (model(clean) - model.b_U).gather(-1, answers[:, None, None].expand(2, 6, 1))[..., 0]
     torch.testing.assert_close(attributed, wanted, atol=1e-4, rtol=1e-4)
 
@@ -110,6 +110,7 @@ def test_bridge_refuses_by_name(parts, sentence):
         to_bridge(zoo.sequence(**{**SIZES, **parts}))
 
 
+@pytest.mark.global_rng
 def test_block_equals_gpt2_s(generator):
     from transformers import GPT2Config
     from transformers.models.gpt2.modeling_gpt2 import GPT2Block

@@ -16,8 +16,6 @@ from microtome.theory.constructions.icl_linear_algorithms.construction import (
 from microtome.theory.constructions.icl_linear_algorithms.layout import Layout
 from microtome.theory.constructions.icl_linear_algorithms.raw import Instruction, aff, mov, mul
 
-_PAD = 1e6
-
 
 def sgd_pass(points: int, rate: float, decay: float, start: Float[Tensor, " dim"]) -> Construction:
     """One pass over the examples, w ← w − 2α[x(wᵀx − y) + λw] for each, from w = `start`; 9 layers for one example.
@@ -64,7 +62,7 @@ def gradient_step(points: int, rate: float, decay: float, start: Float[Tensor, "
 def _layout(points: int, dim: int) -> Layout:
     require_sizes(points, dim)
     registers = {"y": 1, "x": dim, "w": dim, "residual": 1, "g": dim}
-    return Layout(registers, operands=dim, columns=2 * points + 1, pad=_PAD)
+    return Layout(registers, operands=dim, columns=2 * points + 1)
 
 
 def _bring_x_to_y(layout: Layout, points: int) -> Instruction:

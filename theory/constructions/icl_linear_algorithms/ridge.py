@@ -17,8 +17,6 @@ from microtome.theory.constructions.icl_linear_algorithms.construction import (
 from microtome.theory.constructions.icl_linear_algorithms.layout import Layout
 from microtome.theory.constructions.icl_linear_algorithms.raw import Instruction, aff, div, mov, mul
 
-_PAD = 1e6
-
 
 def ridge(points: int, dim: int, penalty: float) -> Construction:
     """w = (XᵀX + λ1)⁻¹Xᵀy with λ = `penalty`, by one update an example.
@@ -45,7 +43,7 @@ def _layout(points: int, dim: int) -> Layout:
     require_sizes(points, dim)
     square = dim * dim
     registers = {"y": 1, "x": dim, "xy": dim, "inverse": square, "u": dim, "v": dim, "update": square, "scale": 1}
-    return Layout({**registers, "new_xy": dim, "w": dim}, operands=square, columns=2 * points + 1, pad=_PAD)
+    return Layout({**registers, "new_xy": dim, "w": dim}, operands=square, columns=2 * points + 1)
 
 
 def _add_example(layout: Layout, dim: int, penalty: float, x_column: int, y_column: int) -> list[Instruction]:

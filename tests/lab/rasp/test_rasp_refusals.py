@@ -1,0 +1,87 @@
+"""What cannot be compiled or run is refused in one sentence that names the expression."""
+
+import pytest
+
+from microtome.lab import rasp
+from microtome.lab.rasp import Aggregate, Comparison, Map, Select, SelectorWidth, SequenceMap, indices, tokens
+from microtome.lab.rasp.library import make_frac_prevs, make_hist, make_sort
+
+ALL = Select(tokens, tokens, Comparison.TRUE)
+
+
+def refusal(kind, call):
+    with pytest.raises(kind) as error:
+        call()
+    assert isinstance(error.value, rasp.RaspError)
+    assert isinstance(error.value, ValueError)
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+@pytest.mark.parametrize(
+    ("tokens_given", "sentence"),
+    [
+        ("", "an input has 1 to 3 tokens (max_len), not 0"),
+        ("abab", "an input has 1 to 3 tokens (max_len), not 4"),
+        ("ac", "token 'c' is not in the vocabulary 'a', 'b'"),
+        ([1], "token 1 is not in the vocabulary 'a', 'b'"),
+        ([None], "token None is not in the vocabulary"),
+        ([["a"]], "token ['a'] is not in the vocabulary"),
+    ],
+)
+@pytest.mark.usefixtures("untyped")
+def test_inputs(tokens_given, sentence):
+    compiled = rasp.compile(make_hist(), vocab="ab", max_len=3)
+    found = refusal(rasp.InputError, lambda: compiled(tokens_given))
+    assert sentence in found
+    assert found.endswith("(in SelectorWidth(same_token).named('hist'))")
+
+
+def test_a_near_token_is_offered():
+    compiled = rasp.compile(make_hist(), vocab=["open", "close"], max_len=3)
+    assert "did you mean 'close'?" in refusal(rasp.InputError, lambda: compiled(["closed"]))
+
+
+def test_a_batch_to_encode_has_one_length():
+    compiled = rasp.compile(make_hist(), vocab="ab", max_len=3)
+    assert "inputs of one length, not of [1, 2]" in refusal(rasp.InputError, lambda: compiled.encode(["a", "ab"]))
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "sentence"),
+    [
+        (indices, {}, "the program never reads tokens"),
+        (make_hist(), {"max_len": 0}, "max_len must be at least 1, not 0"),
+        (make_hist(), {"vocab": ()}, "must hold at least one token"),
+        (make_hist(), {"vocab": ("a", None)}, "and not None"),
+        (make_hist(), {"vocab": (1, float("nan"))}, "the vocabulary cannot hold this token: nan is not finite"),
+        (Aggregate(ALL, tokens), {}, "'a' cannot be averaged, and it cannot be ruled out that"),
+        (make_sort(tokens, tokens), {"causal": True}, "'a' cannot be averaged"),
+        (Aggregate(ALL, SequenceMap(max, tokens == "b", indices)), {}, "mixes True with numbers"),
+        (
+            Map(lambda x: x > 0.5, make_frac_prevs(tokens == "a")),
+            {"max_len": 200},
+            "frac_prevs is an average with more than 4096 possible values",
+        ),
+        (Aggregate(ALL, Map({"a": 2.0**101, "b": 0}.get, tokens)), {}, "held in float32 up to 1.27e+30"),
+        (make_hist().named("x") + make_frac_prevs(tokens == "a").named("x=1"), {}, "would be called 'x=1'; rename"),
+    ],
+)
+def test_programs(program, options, sentence):
+    found = refusal(rasp.CompileError, lambda: rasp.compile(program, **{"vocab": "ab", "max_len": 3} | options))
+    assert sentence in found
+    assert "(in " in found
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        (1 / (make_hist() - 1), "not defined on 0: ZeroDivisionError: division by zero (in 1 / (hist - 1))"),
+        (tokens + indices, "not defined on 'a', 0: TypeError"),
+        (SelectorWidth(Select(tokens, indices, Comparison.LT)), "not defined on 'a', 0: TypeError"),
+        (Map(lambda t: {t}, tokens), "not defined on 'a': TypeError: unhashable"),
+    ],
+)
+def test_functions_that_fail_on_a_value(program, sentence):
+    assert sentence in refusal(rasp.UndefinedError, lambda: rasp.compile(program, vocab="ab", max_len=3))
