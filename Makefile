@@ -37,14 +37,11 @@ lint: $(READY) ## ruff: rules and formatting
 	@$(BIN)/ruff format --check .
 
 bench: $(READY) ## every comparison in benchmarks/, one after the other
-	@shopt -s nullglob; set -- benchmarks/[!_]*.py; \
-	(( $$# )) || echo "benchmarks/ holds no scripts yet."; \
-	for script; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+	@scripts=$$(grep -ls '__main__' benchmarks/*.py) || echo "benchmarks/ holds no scripts yet."; \
+	for script in $$scripts; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
 notebooks: $(READY) ## execute every notebook in notebooks/, in place
-	@shopt -s nullglob; set -- notebooks/*.ipynb; \
-	(( $$# )) || echo "notebooks/ holds no notebooks yet."; \
-	for notebook; do echo "== $$notebook"; $(BIN)/jupyter execute --inplace "$$notebook" || exit 1; done
+	@$(BIN)/python notebooks/run.py
 
 # setuptools comes first and the build is not isolated, so that the pins hold for building too.
 $(READY): pyproject.toml setup.py constraints.txt

@@ -27,8 +27,10 @@ def product_norm(
 ) -> Float[Tensor, " head"]:
     """Spectral norm of left·rightᵀ for each head, as of W_Q W_Kᵀ, without the d_model × d_model product.
 
-    With left = Q₁R₁ and right = Q₂R₂ the product is Q₁(R₁R₂ᵀ)Q₂ᵀ, whose norm is that of the small middle factor.
+    With left = Q₁R₁ and right = Q₂R₂ the product is Q₁(R₁R₂ᵀ)Q₂ᵀ, whose norm is that of the small middle factor. Half
+    precision, which has no decomposition, is worked on in float32. A reading: not differentiable.
     """
-    small_left = torch.linalg.qr(left, mode="r").R
-    small_right = torch.linalg.qr(right, mode="r").R
-    return torch.linalg.matrix_norm(small_left @ small_right.mT, 2)
+    wide = torch.promote_types(left.dtype, torch.float32)
+    small_left = torch.linalg.qr(left.to(wide), mode="r").R
+    small_right = torch.linalg.qr(right.to(wide), mode="r").R
+    return torch.linalg.matrix_norm(small_left @ small_right.mT, 2).to(left.dtype)

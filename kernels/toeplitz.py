@@ -26,7 +26,7 @@ def toeplitz(
         queries: which rows, in any order; None for all.
 
     Raises:
-        ValueError: for an even number of offsets, which belongs to no square matrix.
+        ValueError: for an even number of offsets, which belongs to no square matrix, or a row outside it.
     """
     offsets = table.shape[1]
     if offsets % 2 == 0:
@@ -34,4 +34,8 @@ def toeplitz(
     n = (offsets + 1) // 2
     # Window s of the table is row n − 1 − s of the matrix.
     windows = table.unfold(1, n, 1)
-    return windows.flip(1) if queries is None else windows[:, n - 1 - queries]
+    if queries is None:
+        return windows.flip(1)
+    if queries.numel() and (queries.min() < 0 or queries.max() >= n):
+        raise ValueError(f"queries must be rows 0 … {n - 1}, not {int(queries.min())} … {int(queries.max())}.")
+    return windows.index_select(1, n - 1 - queries)

@@ -97,7 +97,8 @@ class EntropyTracker(Callback):
         self._stack.close()
         if kind is None and not self.checks:
             raise RuntimeError(
-                "no forward pass reached the tracked hooks: none was run inside the tracker, or the model never fires them."
+                "no forward pass reached the tracked hooks: none was run inside the tracker, "
+                "or the model never fires them."
             )
 
     @contextmanager

@@ -16,7 +16,7 @@ FLOORS = ("kernels", "lab", "probes", "theory")  # from the ground up
 LONGEST = 400  # lines
 
 SOURCE = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
-OTHER = sorted(path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+OTHER = sorted(path for folder in ("tests", "benchmarks", "notebooks") for path in (ROOT / folder).rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").rglob("*.ipynb"))
 ROOT_FILES = sorted(path for path in ROOT.iterdir() if path.is_file())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from matplotlib.figure import Figure
 from rich.console import Console
 from torch import Tensor
 
@@ -30,6 +31,8 @@ DIM, NOISE_STD, POINTS, BATCH = 5, 0.5, 16, 64
 STEPS = {False: 3000, True: 300}
 TEST_PROMPTS = 4000
 SEED = 0
+ROLES = {"exact Bayes": "bayes", "transformer": "model"}
+MADE = ("learner", "report.html", "risk.png")
 GOAL = 0.5
 """The learner's excess risk at 2·dim pairs must be below this share of that of averaging."""
 
@@ -43,7 +46,7 @@ class Learnt:
 
     run: Run
     tracker: EntropyTracker
-    risks: dict[str, Float[Tensor, "points"]]
+    risks: dict[str, Float[Tensor, " points"]]
     excesses: dict[str, bayes.Interval]
     seconds: float
 
@@ -81,6 +84,7 @@ def run(out: Path | str = Path("runs/demo"), quick: bool = False) -> Path:
             f"    {evidence.verdict:12} {evidence.statement.slug}: {evidence.statement.name} ({evidence.kind})"
         )
     page = _page(compiled, report, learnt, evidences).write(out / "report.html")
+    _risks(learnt).savefig(out / "risk.png", dpi=160)
     console.print(f"[bold](d)[/] everything on one page, after {time.perf_counter() - start:.0f} s:")
     console.print(f"    {page.resolve()}", soft_wrap=True)
     return page
@@ -90,15 +94,12 @@ def _clear(out: Path) -> None:
     """Removes what an earlier demo left, and nothing else."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; the demo needs a folder.")
-    strangers = (
-        [p.name for p in out.iterdir() if p.name not in ("learner", "report.html", "figures")] if out.exists() else []
-    )
+    strangers = [p.name for p in out.iterdir() if p.name not in MADE] if out.exists() else []
     if strangers:
         raise ValueError(
             f"{out} holds {', '.join(sorted(strangers)[:3])}, which no demo made; choose another folder with --out."
         )
-    for name in ("learner", "figures"):
-        shutil.rmtree(out / name, ignore_errors=True)
+    shutil.rmtree(out / "learner", ignore_errors=True)
 
 
 def _learn(folder: Path, quick: bool) -> Learnt:
@@ -181,10 +182,8 @@ def _program_section(page: Page, compiled: Compiled, report: Report) -> None:
 
 
 def _learner_section(page: Page, learnt: Learnt) -> None:
-    roles = {"exact Bayes": "bayes", "transformer": "model"}
-    risks = {name: Curve(risk, role=roles.get(name, "baseline")) for name, risk in learnt.risks.items()}
     excesses = {
-        name: Curve(e.mean.float(), e.low.float(), e.high.float(), roles.get(name, "baseline"))
+        name: Curve(e.mean.float(), e.low.float(), e.high.float(), ROLES.get(name, "baseline"))
         for name, e in learnt.excesses.items()
     }
     at = 2 * DIM
@@ -198,11 +197,11 @@ def _learner_section(page: Page, learnt: Learnt) -> None:
         Prose(
             f"Prompts hold {POINTS} pairs (x, y) with y = w·x + noise, {DIM} dimensions, σ² = {NOISE_STD**2:g}, and a "
             f"new w each. A transformer of 3 layers was trained for {learnt.run.step} steps of {BATCH} prompts. On "
-            f"{TEST_PROMPTS:,} fresh prompts its squared error above exact Bayes after {at} pairs is {learnt.share:.1%} "
-            f"of that of averaging; the aim was under {GOAL:.0%}."
+            f"{TEST_PROMPTS:,} fresh prompts its squared error above exact Bayes after {at} pairs is "
+            f"{learnt.share:.1%} of that of averaging; the aim was under {GOAL:.0%}."
         ),
         Picture(
-            risk_figure(risks, DIM, NOISE_STD**2),
+            _risks(learnt),
             "Mean squared error at every context length. No predictor can lie below exact Bayes on average.",
             "Curves of squared error against the number of pairs seen, for the transformer, exact Bayes and baselines.",
         ),
@@ -223,6 +222,11 @@ def _learner_section(page: Page, learnt: Learnt) -> None:
             "Three panels over training steps: attention entropy, spectral norm and training loss.",
         ),
     )
+
+
+def _risks(learnt: Learnt) -> Figure:
+    curves = {name: Curve(risk, role=ROLES.get(name, "baseline")) for name, risk in learnt.risks.items()}
+    return risk_figure(curves, DIM, NOISE_STD**2)
 
 
 def _interval(interval: bayes.Interval | None, at: int) -> str | None:

@@ -79,9 +79,7 @@ class Control:
 
     def __post_init__(self):
         if not self.checks:
-            raise ValueError(
-                f"control {self.description!r} has no checks; it needs at least one that can fail"
-            )
+            raise ValueError(f"control {self.description!r} has no checks; it needs at least one that can fail")
 
     @property
     def passes(self) -> bool:
@@ -126,9 +124,7 @@ class Evidence:
         require_kind(self.kind)
         require_budget(self.budget)
         if self.decided and not (self.checks or self.parts):
-            raise ValueError(
-                f"evidence for {self.statement.name!r} is called decided but has no checks and no parts"
-            )
+            raise ValueError(f"evidence for {self.statement.name!r} is called decided but has no checks and no parts")
         _require_distinct(self.statement.name, "check", [check.name for check in self.checks])
         _require_distinct(self.statement.name, "part", [part.statement.name for part in self.parts])
 
@@ -160,9 +156,7 @@ class Evidence:
         try:
             return _from_plain(json.loads(text))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(
-                f"not a stored evidence ({error}); allowed is what Evidence.to_json wrote"
-            ) from error
+            raise ValueError(f"not a stored evidence ({error}); allowed is what Evidence.to_json wrote") from error
 
     def _own_verdict(self) -> str:
         if not self.decided:
@@ -176,18 +170,14 @@ class Evidence:
     def _named_checks(self) -> list[tuple[str, Check]]:
         own = [(check.name, check) for check in self.checks]
         return own + [
-            (f"{part.statement.name}: {name}", check)
-            for part in self.parts
-            for name, check in part._named_checks()
+            (f"{part.statement.name}: {name}", check) for part in self.parts for name, check in part._named_checks()
         ]
 
 
 def _require_distinct(statement: str, what: str, names: list[str]) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ValueError(
-            f"evidence for {statement!r} names the {what} {repeated[0]!r} twice; names must differ"
-        )
+        raise ValueError(f"evidence for {statement!r} names the {what} {repeated[0]!r} twice; names must differ")
 
 
 def _to_plain(evidence: Evidence) -> dict:

@@ -34,9 +34,7 @@ def _add(shown: Table, evidence: Evidence, depth: int) -> None:
         evidence.kind,
         verdict(evidence),
         _lines(evidence.checks),
-        Text("none")
-        if control is None
-        else Text(f"{control.description}\n").append_text(_lines(control.checks)),
+        Text("none") if control is None else Text(f"{control.description}\n").append_text(_lines(control.checks)),
         f"{evidence.seconds:.1f}",
     )
     for part in evidence.parts:

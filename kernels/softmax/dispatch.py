@@ -192,20 +192,24 @@ def _torch_attention(q: Tensor, k: Tensor, v: Tensor, transform: ScoreTransform)
     aligned = transform.causal and transform.bias is None and transform.mask is None and transform.positions is None
     if not aligned:
         table = _additive(q, k, transform)
-    return scaled_dot_product_attention(q, k, v, attn_mask=table, is_causal=aligned, scale=transform.scale)
+    scale = transform.scale
+    if scale <= 0:
+        # torch scales after it has masked: −∞ would become NaN or +∞.
+        q, scale = q * scale, 1.0
+    return scaled_dot_product_attention(q, k, v, attn_mask=table, is_causal=aligned, scale=scale)
 
 
 def _whole_attention(q: Tensor, k: Tensor, v: Tensor, transform: ScoreTransform) -> Tensor:
-    s = (q * transform.scale) @ k.mT
+    s, factor = (q * transform.scale) @ k.mT, transform.factor.to(q.dtype)
     table = _additive(q, k, transform)
     if table is None:
-        return (s.softmax(-1) * transform.factor) @ v
+        return (s.softmax(-1) * factor) @ v
     s = s + table
     nowhere = table.detach().amax(-1, keepdim=True) == -torch.inf
     if not nowhere.any():
-        return (s.softmax(-1) * transform.factor) @ v
+        return (s.softmax(-1) * factor) @ v
     # A softmax of −∞ alone is NaN, and so is its gradient, whatever comes after.
-    weights = s.masked_fill(nowhere, 0.0).softmax(-1) * transform.factor
+    weights = s.masked_fill(nowhere, 0.0).softmax(-1) * factor
     return (weights @ v).masked_fill(nowhere, 0.0)
 
 

@@ -27,6 +27,8 @@ def supports(q: Tensor, transform: ScoreTransform) -> bool:
 
 def row_statistics(q: Tensor, k: Tensor, transform: ScoreTransform) -> Statistics:
     """Entropy and lse (z is None); q and k in their accumulation dtype, nothing empty."""
+    # Scaled here, because the operator scales after it has masked, and −∞ · 0 is NaN.
+    q = q * transform.scale
     # The operator reads features as if they lay side by side, whatever their stride says.
     q, k = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k))
     keep = transform.mask
@@ -34,8 +36,8 @@ def row_statistics(q: Tensor, k: Tensor, transform: ScoreTransform) -> Statistic
     if keep is not None:
         additive = torch.zeros(keep.shape, dtype=q.dtype).masked_fill_(~keep, -torch.inf)
         additive = additive[:, None, None, :].expand(-1, 1, q.shape[2], -1)
-    mean_key, lse = _OPERATOR(q, k, k, 0.0, transform.causal, attn_mask=additive, scale=transform.scale)
-    entropy = (lse - transform.scale * (q * mean_key).sum(-1)).clamp_min_(0.0)
+    mean_key, lse = _OPERATOR(q, k, k, 0.0, transform.causal, attn_mask=additive, scale=1.0)
+    entropy = (lse - (q * mean_key).sum(-1)).clamp_min_(0.0)
     if keep is not None:
         # The operator leaves 0 where a row has no key at all.
         reached = keep.cumsum(-1) > 0 if transform.causal else keep.any(-1, keepdim=True)

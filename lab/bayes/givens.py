@@ -35,10 +35,12 @@ def prefixes(
     """
     batch, points, dim = xs.shape
     if ridge > 0:
-        basis, coordinates, opened = None, xs, [dim] * points
+        coordinates, opened = xs, [dim] * points
     else:
         basis, outside = _grow_basis(xs, eps)
-        basis, coordinates, opened = _coordinates(xs, basis)
+        used = basis.abs().sum(dim=(0, 2)) > 0
+        basis, opened = basis[:, used], used.cumsum(0).tolist()
+        coordinates = xs @ basis.mT
     # Points first, then the label and the coordinates, the batch last.
     rows = torch.cat([ys[..., None], coordinates], dim=-1).permute(1, 2, 0).contiguous()
     state = rows.new_zeros(rows.shape[1] - 1, *rows.shape[1:])
@@ -49,7 +51,7 @@ def prefixes(
         weights[i, :axes] = _solve(state[:axes])
         leverage[i] = _absorb(state[:axes], row[: axes + 1])
     weights = weights.permute(2, 0, 1)
-    return (weights, ridge * leverage.mT) if basis is None else (weights @ basis, outside)
+    return (weights, ridge * leverage.mT) if ridge > 0 else (weights @ basis, outside)
 
 
 def _solve(state: Tensor) -> Tensor:
@@ -84,9 +86,8 @@ def _grow_basis(xs: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Gram–Schmidt over the points.
 
     Returns:
-        An orthonormal basis [batch point dim], zero at the points that opened no axis; and the squared
-        distance of every point from the span of the points before it [batch points], zero where it opened
-        none.
+        An orthonormal basis [batch point dim], zero at the points that opened no axis; and the squared distance of
+        every point from the span of the points before it [batch points], zero where it opened none.
     """
     batch, points, dim = xs.shape
     basis, outside = torch.zeros_like(xs), xs.new_zeros(batch, points)
@@ -98,20 +99,10 @@ def _grow_basis(xs: Tensor, eps: float) -> tuple[Tensor, Tensor]:
             rest = rest - before.mT @ (before @ rest)
         rest = rest.squeeze(-1)
         distance = rest.norm(dim=-1)
-        new = (distance > eps * max(i, dim) * longest[:, i]) & (rank < dim)
+        new = distance > eps * max(i, dim) * longest[:, i]
         basis[:, i] = torch.where(new[:, None], rest / distance[:, None], 0.0)
         outside[:, i] = torch.where(new, distance.square(), 0.0)
         rank += new
         if (rank == dim).all():
             break
     return basis, outside
-
-
-def _coordinates(xs: Tensor, basis: Tensor) -> tuple[Tensor, Tensor, list[int]]:
-    """The basis without the axes that no prompt opened, every row in it, and how many axes stand at each
-    point."""
-    used = basis.abs().sum(dim=(0, 2)) > 0
-    point = torch.arange(xs.shape[1], device=xs.device)
-    basis, since = basis[:, used], point[used]
-    coordinates = (xs @ basis.mT).masked_fill(point[:, None] < since, 0.0)
-    return basis, coordinates, used.cumsum(0).tolist()

@@ -1,9 +1,7 @@
-"""Exact posterior of linear regression with a Gaussian prior, ridge and least squares, for every prefix at
-once.
+"""Exact posterior of linear regression with a Gaussian prior, ridge and least squares, for every prefix at once.
 
-y = wᵀx + N(0, σ²), w ~ N(0, τ²I): the posterior mean is ridge with λ = σ²/τ² whatever the law of x, and
-minimum-norm least squares in the limit σ → 0 (Akyürek et al. 2023, icl_linear_algorithms, §2 and appendix;
-Garg et al. 2022).
+y = wᵀx + N(0, σ²), w ~ N(0, τ²I): the posterior mean is ridge with λ = σ²/τ² whatever the law of x, and minimum-norm
+least squares in the limit σ → 0 (Akyürek et al. 2023, icl_linear_algorithms; Garg et al. 2022).
 """
 
 import math
@@ -135,9 +133,8 @@ class OLS:
 def sherman_morrison(xs: Vectors, ys: Scalars, ridge: float) -> Vectors:
     """Ridge weights of every prefix by rank-one updates of (XᵀX + λI)⁻¹, beginning from I/λ.
 
-    The recursion that a transformer can be built to run (Akyürek et al. 2023, icl_linear_algorithms, theorem
-    2), and a second route to `Ridge.weights`; it squares the condition number, so that it loses digits for
-    small λ.
+    The recursion that a transformer can be built to run (Akyürek et al. 2023, icl_linear_algorithms, theorem 2), and a
+    second route to `Ridge.weights`; it squares the condition number, so that it loses digits for small λ.
 
     Raises:
         ValueError: if λ is not positive and finite, or the prompts are not as `Predictor.predict` wants them.
@@ -183,8 +180,7 @@ def _fit(xs: Tensor, ys: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 
 
 def _gram_is_accurate(xs: Tensor, ridge: float) -> bool:
-    """Whether the fast route serves the whole batch; where both serve they agree, so that the batch does not
-    matter."""
+    """Whether the fast route serves the whole batch; where both serve they agree, so the batch does not matter."""
     return ridge > GRAM_FLOOR * float(torch.linalg.vecdot(xs, xs).max())
 
 

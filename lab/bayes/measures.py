@@ -19,9 +19,9 @@ Scalars = Float[Tensor, "batch points"]
 class Interval:
     """An estimate per context length k = 0, 1, … with a bootstrap interval, each [points]."""
 
-    mean: Float[Tensor, "points"]
-    low: Float[Tensor, "points"]
-    high: Float[Tensor, "points"]
+    mean: Float[Tensor, " points"]
+    low: Float[Tensor, " points"]
+    high: Float[Tensor, " points"]
 
 
 def squared_error(prediction: Prediction, ys: Scalars) -> Scalars:
@@ -42,8 +42,7 @@ def excess_risk(
     level: float = 0.95,
     resamples: int = 1000,
 ) -> Interval:
-    """Mean squared error above that of the exact answer, on the same prompts, with a percentile bootstrap
-    over prompts.
+    """Mean squared error above that of the exact answer on the same prompts, with a percentile bootstrap over them.
 
     Args:
         prediction: of the predictor in question.
@@ -54,8 +53,7 @@ def excess_risk(
         resamples: how many bootstrap samples, at least 2.
 
     Raises:
-        ValueError: if the shapes differ, there are fewer than two prompts, or level or resamples is out of
-            range.
+        ValueError: if the shapes differ, there are fewer than two prompts, or level or resamples is out of range.
     """
     if len(ys) < 2:
         raise ValueError(f"a bootstrap over prompts needs at least two of them, not {len(ys)}.")
@@ -70,7 +68,7 @@ def excess_risk(
     return Interval(excess.mean(0), low, high)
 
 
-def spd(a: Prediction, b: Prediction, dim: int) -> Float[Tensor, "points"]:
+def spd(a: Prediction, b: Prediction, dim: int) -> Float[Tensor, " points"]:
     """Squared prediction difference E(A(x) − B(x))²/d at every context length.
 
     Raises:
@@ -86,8 +84,7 @@ def mspd(a: Prediction, b: Prediction, dim: int) -> Float[Tensor, ""]:
     """Mean of `spd` over the context lengths 1 ≤ k < d, where the predictors of a linear problem part.
 
     Raises:
-        ValueError: as `spd`; also if dim is 1 or the prompts are shorter than dim, so that a context length
-            is missing.
+        ValueError: as `spd`; also if dim is 1 or the prompts are shorter than dim, so that a context length is missing.
     """
     points = a.mean.shape[1]
     if not 2 <= dim <= points:

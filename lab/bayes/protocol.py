@@ -1,7 +1,6 @@
 """What every predictor takes and gives, whether it is exact, classical or a trained network.
 
-The law of prefixes: entry i of a prediction is made from the pairs before i and from x_i; entry 0 is the
-prior mean.
+The law of prefixes: entry i of a prediction is made from the pairs before i and from x_i; entry 0 is the prior mean.
 """
 
 from dataclasses import dataclass
@@ -56,8 +55,7 @@ class LinearPredictor(Predictor, Protocol):
 
 
 def checked(xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor]:
-    """The prompts in float64 and cut off from autograd, as every predictor here computes: an answer, not a
-    layer.
+    """The prompts in float64 and cut off from autograd, as every predictor here computes: an answer, not a layer.
 
     Args:
         xs: inputs, [batch points dim].

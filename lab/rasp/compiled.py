@@ -112,6 +112,9 @@ class Compiled:
             samples: how many inputs to draw when there are more than `limit`.
             limit: up to how many inputs all of length 1 to max_len are run.
             seed: of the draw.
+
+        Raises:
+            RaspError: if inputs must be drawn and `samples` is below 1.
         """
         return verify(self, samples=samples, limit=limit, seed=seed)
 

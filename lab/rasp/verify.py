@@ -12,6 +12,7 @@ from torch import Tensor
 
 from microtome.lab.rasp.compiler.infer import Facts, Setting
 from microtome.lab.rasp.compiler.layout import Basis
+from microtome.lab.rasp.errors import RaspError
 from microtome.lab.rasp.interpreter import trace
 from microtome.lab.rasp.language import SOp, topological
 from microtome.lab.rasp.reading import coordinates, tolerances, value_at
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 EXHAUSTIVE_LIMIT = 20_000
 """Up to how many inputs all of them are run."""
-CHUNK = 2_000_000
+CHUNK = 500_000
 """Most numbers of residual stream that one forward pass may leave."""
 
 Input = tuple[Value, ...]
@@ -77,6 +78,10 @@ def verify(compiled: "Compiled", *, samples: int, limit: int, seed: int) -> Repo
     setting = compiled.inference.setting
     total = sum(len(setting.vocab) ** length for length in range(1, setting.max_len + 1))
     exhaustive = total <= limit
+    if not exhaustive and samples < 1:
+        raise RaspError(
+            f"there are {total:,} inputs, more than {limit:,}, so samples must be at least 1, not {samples}"
+        )
     inputs = every_input(setting.vocab, setting.max_len) if exhaustive else draw(setting, samples, seed)
     run, deviation = 0, 0.0
     for chunk in _chunks(inputs, CHUNK // (len(compiled.labels) * (1 + setting.max_len))):

@@ -39,9 +39,9 @@ class Curve:
             only or another shape, or its low end lies above its high one.
     """
 
-    risk: Float[Tensor, "points"]
-    low: Float[Tensor, "points"] | None = None
-    high: Float[Tensor, "points"] | None = None
+    risk: Float[Tensor, " points"]
+    low: Float[Tensor, " points"] | None = None
+    high: Float[Tensor, " points"] | None = None
     role: str = "model"
 
     def __post_init__(self):
@@ -182,7 +182,7 @@ def _needed(curve: Curve) -> float:
     return top.max().item()
 
 
-def _top(curve: Curve) -> Float[Tensor, "points"]:
+def _top(curve: Curve) -> Float[Tensor, " points"]:
     return _plain(curve.risk if curve.high is None else curve.high)
 
 
@@ -237,7 +237,7 @@ def _draw(axes: Axes, name: str, curve: Curve, look: Mapping[str, object], scale
         line.set_marker("")
 
 
-def _plain(values: Float[Tensor, "points"]) -> Float[Tensor, "points"]:
+def _plain(values: Float[Tensor, " points"]) -> Float[Tensor, " points"]:
     return values.detach().double().cpu()
 
 

@@ -48,7 +48,4 @@ def drawing(width: float = 5.6, height: float = 4.0) -> Iterator[Figure]:
         height: in inches.
     """
     with matplotlib.rc_context(_LOOK):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure
-        # Ticks and grid lines take their look when first drawn; after this context that would be matplotlib's own.
-        figure.draw_without_rendering()
+        yield Figure(figsize=(width, height), layout="constrained")

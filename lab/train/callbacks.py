@@ -21,18 +21,16 @@ class Callback:
     """Names the callback's state in checkpoints; unique within a run."""
 
     def on_start(self, run: Run) -> None:
-        """Before the first step, after a checkpoint (if any) has been restored; `run.model` is on its
-        device.
-        """
+        """Before the first step, after a checkpoint, if any, has been restored; `run.model` is on its device."""
 
     def around_forward(self, step: int) -> AbstractContextManager | None:
-        """A context for this step's forward pass, e.g. one that attaches hooks; None on steps that need
-        none.
-        """
+        """A context for this step's forward pass, such as one that attaches hooks; None where none is needed."""
 
     def on_step_end(self, step: int, loss: Tensor) -> Mapping[str, Tensor | float] | None:
-        """Metrics of this step, scalars by name, or None. Tensors are read by the host at the next log point
-        only, so a callback that returns tensors costs no wait."""
+        """Metrics of this step, scalars by name, or None.
+
+        Tensors are read by the host at the next log point only, so a callback that returns tensors costs no wait.
+        """
 
     def progress(self) -> Mapping[str, str]:
         """Fields to add to the progress line, asked for at log points."""

@@ -56,7 +56,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> Path:
     path = folder / f"step-{checkpoint.step:09d}-{_digest(content)}.safetensors"
     write_whole(path, content)
     others = [other for other in _newest_first(folder) if other != path]
-    before = [other for other in others if _step(other) <= checkpoint.step]
+    before = [other for other in others if _step(other) < checkpoint.step]
     for stale in set(others) - set(before[: KEEP - 1]):
         stale.unlink()
     return path

@@ -64,9 +64,7 @@ class TrainConfig:
         _require(math.isfinite(decay) and decay >= 0, "weight_decay", decay, "finite and not negative")
         _require(0 <= self.warmup <= 1, "warmup", self.warmup, "a fraction of the run in [0, 1]")
         if self.clip is not None:
-            _require(
-                math.isfinite(self.clip) and self.clip > 0, "clip", self.clip, "finite and positive, or None"
-            )
+            _require(math.isfinite(self.clip) and self.clip > 0, "clip", self.clip, "finite and positive, or None")
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
         _one_of("schedule", self.schedule, SCHEDULES)
         _one_of("precision", self.precision, PRECISIONS)
@@ -85,8 +83,7 @@ def resolve_device(config: TrainConfig) -> torch.device:
     """The device of a run, checked to exist here and to compute in the precision asked for.
 
     Raises:
-        ValueError: if the device is unknown or missing, or has no bfloat16 arithmetic and `precision` is
-            "bf16".
+        ValueError: if the device is unknown or missing, or lacks the bfloat16 arithmetic of `precision` "bf16".
     """
     try:
         device = torch.device(config.device)
@@ -96,13 +93,10 @@ def resolve_device(config: TrainConfig) -> torch.device:
         raise ValueError(f"device must be 'cpu' or 'cuda[:index]', not {config.device!r}.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device {config.device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices; "
-            "use 'cpu'."
+            f"device {config.device!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices; use 'cpu'."
         )
     if config.precision == "bf16" and not _computes_in_bf16(device):
-        raise ValueError(
-            f"precision 'bf16' needs bfloat16 arithmetic, which {config.device!r} lacks; use 'float32'."
-        )
+        raise ValueError(f"precision 'bf16' needs bfloat16 arithmetic, which {config.device!r} lacks; use 'float32'.")
     return device
 
 

@@ -1,9 +1,7 @@
 """Garg et al.'s curriculum: short prompts in few dimensions first.
 
-Source: Garg, Tsipras, Liang and Valiant, "What Can Transformers Learn In-Context? A Case Study of Simple
-    Function
-Classes" (2022), appendix A.2: both numbers start small and grow by a fixed increment every fixed number of
-steps.
+Source: Garg, Tsipras, Liang and Valiant (2022), "What Can Transformers Learn In-Context? A Case Study of Simple
+Function Classes", appendix A.2: both numbers start small and grow by a fixed increment at fixed intervals.
 """
 
 from dataclasses import dataclass
@@ -40,8 +38,8 @@ class Ramp:
 class Curriculum:
     """How many coordinates of x are non-zero, and how many points a prompt has, as the run goes on.
 
-    The paper's values for linear regression in 20 dimensions are `Ramp(5, 20, 1, 2000)` and `Ramp(11, 41, 2,
-    2000)`.
+    The paper's values for linear regression in 20 dimensions are `Ramp(5, 20, 1, 2000)` and
+    `Ramp(11, 41, 2, 2000)`.
     """
 
     dims: Ramp

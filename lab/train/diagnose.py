@@ -12,31 +12,29 @@ from microtome.lab.train.objective import Batch, Objective
 
 
 class NonFiniteLoss(ArithmeticError):
-    """A run met a loss or a gradient that is not finite. The model keeps the parameters and buffers of that
-    step.
+    """A run met a loss or a gradient that is not finite; the model keeps that step's parameters and buffers.
 
     Attributes:
         step: the first such step.
         where: the first thing in the order of computation that is not finite: a tensor of the batch, an
             activation by the name of its hook point (or module), "loss" if all activations are finite, or
             "gradient of …".
-        entropies: mean row entropy in nats of each attention head, [head], by hook name; of rows that are not
-            NaN.
+        entropies: mean entropy in nats of the attention rows that are not NaN, [head], by hook name.
         checkpoint: the last checkpoint before that step, or None.
     """
 
-    def __init__(
-        self, step: int, where: str, entropies: Mapping[str, Float[Tensor, " head"]], checkpoint: Path | None
-    ):
+    def __init__(self, step: int, where: str, entropies: Mapping[str, Float[Tensor, " head"]], checkpoint: Path | None):
         self.step, self.where, self.entropies, self.checkpoint = step, where, dict(entropies), checkpoint
-        heads = "; ".join(
-            f"{name} {' '.join(f'{e:.3g}' for e in row.tolist())}" for name, row in entropies.items()
-        )
+        heads = "; ".join(f"{name} {' '.join(f'{e:.3g}' for e in row.tolist())}" for name, row in entropies.items())
         super().__init__(
             f"step {step} is not finite, and the first non-finite value is in {where}. "
             f"Attention entropies in nats, a figure a head: {heads or 'the model has no such reading'}. "
             f"Last good checkpoint: {checkpoint or 'none was written'}."
         )
+
+    def __reduce__(self):
+        # An exception is unpickled from its message alone unless told otherwise; sweeps send it between processes.
+        return type(self), (self.step, self.where, self.entropies, self.checkpoint)
 
 
 def first_non_finite(model: nn.Module, objective: Objective, batch: Batch) -> str:
@@ -45,9 +43,8 @@ def first_non_finite(model: nn.Module, objective: Objective, batch: Batch) -> st
     Runs the step's forward pass, and its backward pass when the former is finite; may update the model's
     buffers.
     """
-    parts = {f"batch.inputs[{i}]": tensor for i, tensor in enumerate(batch.inputs)} | {
-        "batch.targets": batch.targets
-    }
+    parts = {f"batch.inputs[{i}]": tensor for i, tensor in enumerate(batch.inputs)}
+    parts["batch.targets"] = batch.targets
     if batch.weights is not None:
         parts["batch.weights"] = batch.weights
     bad = [name for name, tensor in parts.items() if not _finite(tensor)]
@@ -67,9 +64,7 @@ def first_non_finite(model: nn.Module, objective: Objective, batch: Batch) -> st
 
 
 def attention_entropies(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Float[Tensor, " head"]]:
-    """Mean entropy in nats of the attention rows of each head, [head], by hook name; empty without such
-    readings.
-    """
+    """Mean entropy in nats of each head's attention rows, by hook name; empty where the model has no such reading."""
     names = entropy_readings(model)
     if not names:
         return {}

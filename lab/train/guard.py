@@ -11,9 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 CHECK_EVERY = 16
-"""Steps between looks at the flag where looking makes the host wait; on the CPU it is free and done at each
-step.
-"""
+"""Steps between looks at the flag where looking makes the host wait; on the CPU it is free and done at each step."""
 
 
 class Guard:
@@ -36,22 +34,20 @@ class Guard:
             for name, buffer in module.named_buffers(recurse=False)
             if buffer.numel()
         ]
-        self._kept = [getattr(module, name).detach().clone() for module, name in self._buffers]
-        self._seen = [_version(getattr(module, name)) for module, name in self._buffers]
+        buffers = [getattr(module, name) for module, name in self._buffers]
+        self._kept = [buffer.detach().clone() for buffer in buffers]
+        self._seen = [(buffer, buffer._version) for buffer in buffers]
 
     def before_forward(self) -> None:
-        """Keeps the buffers that the last step changed, unless the flag is on; costs a comparison for each
-        other.
-        """
+        """Keeps the buffers that the last step wrote to or replaced, unless the flag is on."""
         for i, (module, name) in enumerate(self._buffers):
             buffer = getattr(module, name)
-            if _version(buffer) == self._seen[i]:
+            seen, version = self._seen[i]
+            if buffer is seen and buffer._version == version:
                 continue
             same_shape = buffer.shape == self._kept[i].shape
-            self._kept[i] = (
-                torch.where(self._bad > 0, self._kept[i], buffer) if same_shape else buffer.clone()
-            )
-            self._seen[i] = _version(buffer)
+            self._kept[i] = torch.where(self._bad > 0, self._kept[i], buffer) if same_shape else buffer.clone()
+            self._seen[i] = (buffer, buffer._version)
 
     def watch(self, loss: Float[Tensor, ""], norm: Float[Tensor, ""]) -> None:
         """Turns the flag on if either is not finite; call between backward and the optimiser's step."""
@@ -72,8 +68,3 @@ class Guard:
                 setattr(module, name, kept)
             elif not torch.equal(buffer, kept):
                 buffer.copy_(kept)
-
-
-def _version(buffer: Tensor) -> tuple[int, int]:
-    """Changes when the buffer is written to or replaced."""
-    return id(buffer), buffer._version

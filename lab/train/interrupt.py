@@ -6,8 +6,7 @@ from types import FrameType, TracebackType
 
 
 class Interruption:
-    """Within the context, the first SIGINT or SIGTERM sets `asked`; a second one raises KeyboardInterrupt at
-    once.
+    """Within the context, the first SIGINT or SIGTERM sets `asked`; a second raises KeyboardInterrupt at once.
 
     Python delivers signals to the main thread only, so in other threads this does nothing.
     """

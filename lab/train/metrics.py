@@ -1,7 +1,6 @@
 """Metrics as a long table, written to Parquet while the run goes on.
 
-Columns: run_id (String), step (Int64), metric (String), value (Float64), time (Datetime in UTC,
-    microseconds).
+Columns: run_id (String), step (Int64), metric (String), value (Float64), time (Datetime, UTC, microseconds).
 A part is written whole and never touched again; a checkpoint records the number of the next part, and
 resuming from it removes the parts from there on, whose steps will be replayed. So no step ever has two rows.
 """
@@ -51,9 +50,7 @@ class MetricWriter:
         """
         if isinstance(value, Tensor):
             if value.numel() != 1:
-                raise ValueError(
-                    f"metric {metric!r} must be a scalar, not a tensor of shape {tuple(value.shape)}."
-                )
+                raise ValueError(f"metric {metric!r} must be a scalar, not a tensor of shape {tuple(value.shape)}.")
             value = value.detach().reshape(())
         self._waiting.append((step, metric, value, datetime.now(UTC)))
 

@@ -33,9 +33,7 @@ def build(description: dict[str, Any]) -> nn.Module:
         ValueError: if the description is not of a model of the zoo.
     """
     if "sequence" not in description:
-        raise ValueError(
-            f"only models of the zoo are built from their description; give a {description['class']}."
-        )
+        raise ValueError(f"only models of the zoo are built from their description; give a {description['class']}.")
     from microtome.lab import zoo
 
     return zoo.sequence(**description["sequence"])
@@ -70,9 +68,7 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     once: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if not isinstance(tensor, Tensor):
-            raise TypeError(
-                f"{name} keeps state of type {type(tensor).__name__}; a checkpoint holds tensors only."
-            )
+            raise TypeError(f"{name} keeps state of type {type(tensor).__name__}; a checkpoint holds tensors only.")
         once.setdefault(id(tensor), (name, tensor))
     return dict(once.values())
 
@@ -88,9 +84,7 @@ def restore(checkpoint: Checkpoint, model: nn.Module) -> None:
     for name in [*here, *saved]:
         if name not in saved or name not in here:
             where = "checkpoint" if name not in saved else "model"
-            raise CheckpointError(
-                f"the {where} has no {name}; resume with the model that the run was started with."
-            )
+            raise CheckpointError(f"the {where} has no {name}; resume with the model that the run was started with.")
         if saved[name].shape != here[name].shape or saved[name].dtype != here[name].dtype:
             raise CheckpointError(
                 f"{name} is {_kind(here[name])} in the model and {_kind(saved[name])} in the checkpoint; "

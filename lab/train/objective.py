@@ -32,9 +32,7 @@ class Batch:
 
     def __post_init__(self):
         if self.targets.numel() == 0:
-            raise ValueError(
-                f"a batch needs at least one target; these have shape {tuple(self.targets.shape)}."
-            )
+            raise ValueError(f"a batch needs at least one target; these have shape {tuple(self.targets.shape)}.")
 
 
 @runtime_checkable

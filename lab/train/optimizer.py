@@ -22,9 +22,7 @@ def build(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
         raise ValueError("the model has no parameter to train: none requires a gradient.")
     for name, parameter in trained:
         if not parameter.is_floating_point():
-            raise ValueError(
-                f"{name} is {parameter.dtype}; only real floating-point parameters can be trained."
-            )
+            raise ValueError(f"{name} is {parameter.dtype}; only real floating-point parameters can be trained.")
     return KINDS[config.optimizer](
         trained,
         lr=config.lr,

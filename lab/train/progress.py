@@ -68,9 +68,7 @@ class ProgressLine:
 
     def show(self, values: Mapping[str, str]) -> None:
         """Sets the values beside the bar."""
-        self._progress.update(
-            self._task, values="  ".join(f"{name} {value}" for name, value in values.items())
-        )
+        self._progress.update(self._task, values="  ".join(f"{name} {value}" for name, value in values.items()))
 
     def say(self, message: str) -> None:
         """Prints a line for good, on a terminal or not."""

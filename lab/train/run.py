@@ -70,9 +70,7 @@ def open_run(path: Path, model: nn.Module, objective: Objective, config: TrainCo
         path.mkdir(parents=True, exist_ok=True)
         write_whole(record, json.dumps({"run_id": run_id, "resolved": resolved}, indent=1).encode())
     elif not resume:
-        raise ValueError(
-            f"{path} already holds a run; pass resume=True to take it up, or choose another folder."
-        )
+        raise ValueError(f"{path} already holds a run; pass resume=True to take it up, or choose another folder.")
     else:
         _refuse_other(path, json.loads(record.read_bytes())["resolved"], resolved)
     return Run(path, run_id, model, config, resolved)

@@ -1,6 +1,4 @@
-"""Between live objects and a checkpoint: what has to be kept for a resumed run to equal an uninterrupted
-one.
-"""
+"""Between live objects and a checkpoint: what a resumed run needs to equal an uninterrupted one."""
 
 import platform
 import warnings
@@ -42,9 +40,7 @@ def capture(
     return Checkpoint(step, copies, {**rest, "callbacks": kept, "environment": environment()})
 
 
-def restore_training(
-    checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, callbacks: Sequence[Callback]
-) -> None:
+def restore_training(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, callbacks: Sequence[Callback]) -> None:
     """Gives optimiser and callbacks the checkpoint's state; a callback that was not there keeps its own.
 
     Raises:
@@ -56,9 +52,7 @@ def restore_training(
     for full_name, tensor in checkpoint.under("optimizer/").items():
         key, name = full_name.split("/", 1)
         if name not in index:
-            raise CheckpointError(
-                f"the checkpoint trained {name}, which is frozen in the model given; train it too."
-            )
+            raise CheckpointError(f"the checkpoint trained {name}, which is frozen in the model given; train it too.")
         moments.setdefault(index[name], {})[key] = tensor.clone()
     optimizer.load_state_dict({"state": moments, "param_groups": groups})
     for callback in callbacks:
@@ -73,8 +67,7 @@ def warn_if_elsewhere(checkpoint: Checkpoint) -> None:
     differing = [f"{key} {then.get(key)} (now {now[key]})" for key in now if then.get(key) != now[key]]
     if differing:
         warnings.warn(
-            f"the checkpoint was written under {', '.join(differing)}; "
-            "the resumed run may differ in its last bits.",
+            f"the checkpoint was written under {', '.join(differing)}; the resumed run may differ in its last bits.",
             stacklevel=2,
         )
 

@@ -108,8 +108,7 @@ class _Training:
         run.status = "finished" if run.step == steps else "interrupted"
         if run.status == "interrupted":
             self.line.say(
-                f"Stopped after step {run.step} of {steps}; pass resume=True to go on. "
-                f"The run is in {run.path}"
+                f"Stopped after step {run.step} of {steps}; pass resume=True to go on. The run is in {run.path}"
             )
         return run
 
@@ -143,7 +142,10 @@ class _Training:
                 context = callback.around_forward(step)
                 if context is not None:
                     stack.enter_context(context)
-            return self.objective.loss(self.model, batch)
+            loss = self.objective.loss(self.model, batch)
+        if not loss.requires_grad:
+            raise ValueError("the loss does not depend on any parameter that is being trained.")
+        return loss
 
     def _precision(self) -> AbstractContextManager:
         if self.config.precision == "float32":

@@ -93,9 +93,7 @@ def attention(
     causal: bool = False,
 ) -> Float[Tensor, "*batch pos d_model"]:
     """Multi-head attention Σ_h A_h x W_V W_O with A_h = softmax(QKᵀ/√d_head + B_h) ⊙ C_h."""
-    q, k, v = (
-        x.unsqueeze(-3) @ weight for weight in (layer.W_Q, layer.W_K, layer.W_V)
-    )  # [*batch head pos d_head]
+    q, k, v = (x.unsqueeze(-3) @ weight for weight in (layer.W_Q, layer.W_K, layer.W_V))  # [*batch head pos d_head]
     scores = q @ k.mT / math.sqrt(q.shape[-1]) + bias
     return (pattern(scores, factor, causal) @ v @ layer.W_O).sum(-3)
 

@@ -40,8 +40,8 @@ ACTIVATIONS = {"exact GELU": F.gelu, "tanh GELU": partial(F.gelu, approximate="t
 
 PRODUCT_ERROR = Statement(
     name="product error falls like s⁻²",
-    text="A constructed layer's product has an error that falls about a hundredfold when s grows tenfold, until float64 "
-    "rounding takes over.",
+    text="A constructed layer's product has an error that falls about a hundredfold when s grows tenfold, until "
+    "float64 rounding takes over.",
     hypotheses=("scalar products of standard normal vectors, d = 3", "s from 10 to 10⁴"),
     source=f"{_PAPER}, by-construction proofs",
     slug="icl_linear_algorithms",

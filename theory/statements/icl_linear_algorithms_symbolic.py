@@ -73,7 +73,7 @@ def _product(budget: str, seed: int) -> Evidence:
     )
 
 
-def pad_error(squared_pads: sp.Expr, c: sp.Symbol, inverse_pad: sp.Symbol) -> sp.Expr:
+def pad_error(squared_pads: sp.Expr, c: sp.Expr, inverse_pad: sp.Symbol) -> sp.Expr:
     """(N√(2/H)·LN(y) / (y/|c|)) − 1 to second order in 1/N, where `squared_pads` is the sum of all squares / N²."""
     H = sp.Symbol("H", positive=True)
     normalised = sp.sqrt(2 / H) / sp.sqrt(squared_pads / H) * c

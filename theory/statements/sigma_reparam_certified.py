@@ -20,7 +20,7 @@ from microtome.theory.statement import Statement
 
 _PAPER = "Zhai et al., Stabilizing Transformer Training by Preventing Attention Entropy Collapse (2023)"
 _KEYS = (4, 16, 64)
-_NORMS = (0.5, 1, 2, 4, 8)
+_NORMS = (0.5, 1.0, 2.0, 4.0, 8.0)
 GRID = tuple((keys, norm) for keys in _KEYS for norm in _NORMS)
 _SLACK = "1e-12"
 
@@ -126,6 +126,7 @@ def smallest_two_level_gap(keys: int, norm: float) -> float:
 
 def _minimality(budget: str, seed: int) -> Evidence:
     circles = "circles of three-valued rows not certified above the bound − 1e-12"
+    fewest = min(circles_not_above(T, s, s / 2) for T, s in GRID)
     return Evidence(
         kind="certified",
         statement=MINIMALITY,
@@ -133,10 +134,7 @@ def _minimality(budget: str, seed: int) -> Evidence:
             Check(circles, sum(circles_not_above(T, s, s) for T, s in GRID), "==", 0),
             Check("smallest gap of two-valued rows", min(smallest_two_level_gap(T, s) for T, s in GRID), ">", 0),
         ),
-        control=Control(
-            "the bound at norm s/2",
-            (Check(circles, min(circles_not_above(T, s, s / 2) for T, s in GRID), "==", 0),),
-        ),
+        control=Control("the bound at norm s/2, where it is violated least often", (Check(circles, fewest, "==", 0),)),
         budget=budget,
     )
 

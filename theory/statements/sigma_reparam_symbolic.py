@@ -60,7 +60,7 @@ def unproved_tightness(winners: int) -> dict[str, int]:
 
 
 def distance_at_a_point(winners: int) -> float:
-    """|entropy of the two-level row − bound| at T = 16, s = 4, to 30 digits: tells a false fact from an unproved one."""
+    """|entropy of the two-level row − bound| at T = 16, s = 4, to 30 digits; tells a false fact from an unproved."""
     keys, norm = sp.Integer(16), sp.Integer(4)
     high, low = two_levels(keys, winners, norm, sp)
     return float(

@@ -49,9 +49,7 @@ FACTOR_GRADIENT = Statement(
 )
 
 
-def spreads(
-    placement: str, depth: int, draws: int, causal: bool, generator: torch.Generator
-) -> Float[Tensor, " draw"]:
+def spreads(placement: str, depth: int, draws: int, causal: bool, generator: torch.Generator) -> Float[Tensor, " draw"]:
     """Row spread at the output for constant inputs, over random layers, biases, factors and inputs.
 
     `placement` says where the factor C goes: "none", "outside" (after the softmax, URPE) or "inside" (log|C| added to
@@ -119,9 +117,7 @@ def float_row_sums(n: int) -> Float[Tensor, " query"]:
 def _row_sums(budget: str, seed: int) -> Evidence:
     sizes = range(1, 65)
     powers = [2**exponent for exponent in range(7)]
-    float_wrong = sum(
-        sum_ != row / n for n in powers for row, sum_ in enumerate(float_row_sums(n).tolist(), start=1)
-    )
+    float_wrong = sum(sum_ != row / n for n in powers for row, sum_ in enumerate(float_row_sums(n).tolist(), start=1))
     repeated = sum(n - len(set(row_sums(n))) for n in sizes)
     name = "rational row sums that are not i/n"
     return Evidence(
@@ -141,9 +137,7 @@ def _row_sums(budget: str, seed: int) -> Evidence:
 
 
 def _not_i_over_n(sizes: range, inside: bool) -> int:
-    return sum(
-        sum_ != Fraction(row, n) for n in sizes for row, sum_ in enumerate(row_sums(n, inside), start=1)
-    )
+    return sum(sum_ != Fraction(row, n) for n in sizes for row, sum_ in enumerate(row_sums(n, inside), start=1))
 
 
 def _gradient(budget: str, seed: int) -> Evidence:
@@ -202,9 +196,7 @@ def _draw_spreads(by_depth: dict[str, list[Tensor]]) -> object:
     axes.axhline(1e-2, color="grey", linestyle=":", linewidth=1)
     axes.text(6.3, 1e-2, "URPE above 1e-2", ha="right", va="bottom", fontsize="small")
     axes.set_yscale("log")
-    axes.set(
-        xlabel="layers", ylabel="row spread on a constant input", title="Identical rows: together or apart"
-    )
+    axes.set(xlabel="layers", ylabel="row spread on a constant input", title="Identical rows: together or apart")
     axes.legend(loc="center left")
     return figure
 

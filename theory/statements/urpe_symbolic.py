@@ -5,9 +5,9 @@ Source: Luo et al., "Your Transformer May Not be as Powerful as You Expect" (202
 What is proved for *every* number n of tokens, width, head width, number of heads and feed-forward width (all of them
 symbols, sums over them unexpanded):
 
-* Lemma. A row of M_j e^{a_j}/Σ_k M_k e^{a_k} sums to 1, for arbitrary logits a (so any bias B, relative or absolute, and
-  any dependence on the tokens) and any M with a non-zero denominator. M = 1[j ≤ i] is the causal mask, M = C is a factor
-  that is renormalised, M = |C| is log|C| added to the logits.
+* Lemma. A row of M_j e^{a_j}/Σ_k M_k e^{a_k} sums to 1, for arbitrary logits a (so any bias B, relative or absolute,
+  and any dependence on the tokens) and any M with a non-zero denominator. M = 1[j ≤ i] is the causal mask, M = C is a
+  factor that is renormalised, M = |C| is log|C| added to the logits.
 * Step. If all rows of the stream equal one arbitrary row u, all rows that attention reads equal one arbitrary row v (u
   itself, or u after a LayerNorm), and every A_h has rows that sum to 1, then no row after Σ_h A_h v W_V W_O is added,
   after a LayerNorm, or after a residual feed-forward network with an arbitrary activation depends on its position.
@@ -181,9 +181,7 @@ def _constant_rows(budget: str, seed: int) -> Evidence:
 
 
 def _factor_inside(budget: str, seed: int) -> Evidence:
-    logarithm = [
-        explicit_pattern(size, symbolic_toeplitz(size).applyfunc(lambda c: sp.log(abs(c)))) for size in _SIZES
-    ]
+    logarithm = [explicit_pattern(size, symbolic_toeplitz(size).applyfunc(lambda c: sp.log(abs(c)))) for size in _SIZES]
     renormalised = [_normalise(pattern) for pattern in _with_factor_outside()]
     name = "explicit rows, n=2..5, that do not sum to 1"
     return Evidence(
@@ -217,7 +215,7 @@ def _half_the_gap(budget: str, seed: int) -> Evidence:
     middle = (y1 + y2) / 2
 
     def excess(share: sp.Rational) -> sp.Expr:
-        """(u−y₁)² + (u−y₂)² − 2(share·(y₁−y₂))²: never negative if the farther error is always that share of the gap."""
+        """(u−y₁)² + (u−y₂)² − 2(share·(y₁−y₂))²: never negative if the farther error always is that share."""
         return (u - y1) ** 2 + (u - y2) ** 2 - 2 * (share * (y1 - y2)) ** 2
 
     def margin(share: sp.Rational) -> sp.Expr:
@@ -234,9 +232,7 @@ def _half_the_gap(budget: str, seed: int) -> Evidence:
             Check("identities excess = 2(u−middle)² + margin·gap² not proved", int(unproved), "==", 0),
             Check(name, float(margin(half)), ">=", 0),
         ),
-        control=Control(
-            "a share of 0.51 instead of 1/2", (Check(name, float(margin(sp.Rational(51, 100))), ">=", 0),)
-        ),
+        control=Control("a share of 0.51 instead of 1/2", (Check(name, float(margin(sp.Rational(51, 100))), ">=", 0),)),
         budget=budget,
         notes="One coordinate; summing it over the coordinates gives the norms, for any width.",
     )
@@ -254,9 +250,7 @@ def _position_aware(budget: str, seed: int) -> Evidence:
         kind="symbolic",
         statement=POSITION_AWARE,
         checks=(Check(name, unproved(multiplied), "==", 0),),
-        control=Control(
-            "the same factor as log|C| inside the softmax", (Check(name, unproved(inside), "==", 0),)
-        ),
+        control=Control("the same factor as log|C| inside the softmax", (Check(name, unproved(inside), "==", 0),)),
         budget=budget,
     )
 

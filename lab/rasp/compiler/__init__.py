@@ -3,7 +3,8 @@
 canonical → infer → lay_out → lower → schedule → emit → load; each pass is a file that can be read alone.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from typing import TYPE_CHECKING
 
 from microtome.lab.rasp.compiler.canonical import canonical
 from microtome.lab.rasp.compiler.infer import Setting, infer
@@ -11,13 +12,16 @@ from microtome.lab.rasp.compiler.layout import lay_out
 from microtome.lab.rasp.compiler.lower import lower
 from microtome.lab.rasp.compiler.schedule import schedule
 from microtome.lab.rasp.errors import CompileError
-from microtome.lab.rasp.language import SOp, Tokens, topological
+from microtome.lab.rasp.language import Selector, SOp, Tokens, topological
 from microtome.lab.rasp.values import Value, plain, unique
+
+if TYPE_CHECKING:
+    from microtome.lab.rasp.compiled import Compiled
 
 __all__ = ["compile"]
 
 
-def compile(program: SOp, *, vocab: Iterable[Value], max_len: int, causal: bool = False):
+def compile(program: SOp, *, vocab: Iterable[Value], max_len: int, causal: bool = False) -> "Compiled":
     """Puts a program into the weights of a transformer that computes it exactly on every input it is compiled for.
 
     Args:
@@ -49,12 +53,16 @@ def compile(program: SOp, *, vocab: Iterable[Value], max_len: int, causal: bool 
 
 
 def _setting(program: SOp, vocab: Iterable[Value], max_len: int, causal: bool) -> Setting:
+    if not isinstance(program, SOp):
+        hint = "; take its SelectorWidth or an Aggregate over it" if isinstance(program, Selector) else ""
+        raise CompileError(f"only an s-op can be compiled, not {type(program).__name__} {program!r}{hint}")
     if not any(isinstance(node, Tokens) for node in topological(program)):
         raise CompileError("the program never reads tokens, so there is no input to compile it for", program)
-    if max_len < 1:
-        raise CompileError(f"max_len must be at least 1, not {max_len}", program)
+    if not isinstance(max_len, int) or max_len < 1:
+        raise CompileError(f"max_len must be a whole number of at least 1, not {max_len!r}", program)
     try:
-        values = unique(plain(token) for token in vocab)
+        # A set of strings has another order in every process; the order of directions must not.
+        values = unique(plain(token) for token in (sorted(vocab, key=repr) if isinstance(vocab, Set) else vocab))
     except (TypeError, ValueError) as error:
         raise CompileError(f"the vocabulary cannot hold this token: {error}", program) from error
     if not values or None in values:

@@ -18,11 +18,15 @@ from microtome.lab.rasp.compiler.infer import Inference
 from microtome.lab.rasp.compiler.layout import SINK, Layout
 from microtome.lab.rasp.compiler.operations import Head, Neurons
 from microtome.lab.rasp.compiler.schedule import Layer
-from microtome.lab.rasp.language import SOp, indices, tokens
+from microtome.lab.rasp.errors import CompileError
+from microtome.lab.rasp.language import Indices, SOp, Tokens
 
 TIER = math.ceil(150 * math.log(2))
 """Nats between two tiers of scores. exp(−TIER) is under half of float32's smallest number 2^−149, so whatever lies a
 tier below the highest score gets attention 0, whatever the length and the values: no leakage is left to bound."""
+
+MAX_PARAMETERS = 2**28
+"""Largest model that is built, a gibibyte of float32."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,21 @@ class Weights:
 
 
 def emit(program: SOp, inference: Inference, layout: Layout, layers: Sequence[Layer]) -> Weights:
-    """The weights in float32. `program` is read off at the end of the stream."""
+    """The weights in float32. `program` is read off at the end of the stream.
+
+    Raises:
+        CompileError: if they would be more than MAX_PARAMETERS.
+    """
     place = {direction: i for i, direction in enumerate(layout.directions)}
     n_heads = max(1, *(len(layer.heads) for layer in layers))
     d_head = max((head.d_head for layer in layers for head in layer.heads), default=1)
     d_mlp = max(1, *(sum(len(op.neurons) for op in layer.neurons) for layer in layers))
+    size = len(layers) * len(place) * (4 * n_heads * d_head + 2 * d_mlp)
+    if size > MAX_PARAMETERS:
+        raise CompileError(
+            f"the model would have {size:,} parameters, more than {MAX_PARAMETERS:,}; compile for a smaller max_len",
+            program,
+        )
     state = torch.zeros(len(place), dtype=torch.float64)
     state[place[SINK]] = 1.0
     emitted = []
@@ -66,18 +80,22 @@ def emit(program: SOp, inference: Inference, layout: Layout, layers: Sequence[La
                 state[place[target]] += weight
         emitted.append(LayerWeights(**attention, **_feed_forward(layer.neurons, d_mlp, place, state)))
     W_U = _unembedding(program, inference, layout, place)
-    vocab = inference.setting.vocab
-    d_vocab = max(1 + len(vocab), W_U.shape[1])
-    W_E = torch.zeros(d_vocab, len(place))
+    W_E, W_pos = _embeddings(inference, layout, place, d_vocab=max(1 + len(inference.setting.vocab), W_U.shape[1]))
+    W_U = torch.nn.functional.pad(W_U, (0, len(W_E) - W_U.shape[1]))
+    return Weights(W_E, W_pos, tuple(emitted), W_U)
+
+
+def _embeddings(inference: Inference, layout: Layout, place: Mapping[str, int], d_vocab: int) -> tuple[Tensor, Tensor]:
+    """The sink first, then a token a row; nothing at the sink's position, then an index a row."""
+    setting = inference.setting
+    W_E, W_pos = torch.zeros(d_vocab, len(place)), torch.zeros(1 + setting.max_len, len(place))
     W_E[0, place[SINK]] = 1.0
-    W_pos = torch.zeros(1 + inference.setting.max_len, len(place))
-    for table, node, values in ((W_E, tokens, vocab), (W_pos, indices, range(inference.setting.max_len))):
-        basis = next((b for n, b in layout.bases.items() if isinstance(n, type(node))), None)
-        if basis is not None:
+    for node, basis in layout.bases.items():
+        if isinstance(node, Tokens | Indices):
+            table, values = (W_E, setting.vocab) if isinstance(node, Tokens) else (W_pos, range(setting.max_len))
             for row, value in enumerate(values, start=1):
                 table[row, place[basis.code(value)]] = 1.0
-    W_U = torch.nn.functional.pad(W_U, (0, d_vocab - W_U.shape[1]))
-    return Weights(W_E, W_pos, tuple(emitted), W_U)
+    return W_E, W_pos
 
 
 def _attention(
@@ -121,8 +139,8 @@ def _fill(matrix: Tensor, coordinates: Mapping[str, Mapping[int, float]], place:
 def _feed_forward(
     operations: Sequence[Neurons], d_mlp: int, place: Mapping[str, int], state: Tensor
 ) -> dict[str, Tensor]:
-    W_in, b_in = torch.zeros(len(place), d_mlp, dtype=torch.float64), torch.zeros(d_mlp, dtype=torch.float64)
-    W_out = torch.zeros(d_mlp, len(place), dtype=torch.float64)
+    W_in, b_in = torch.zeros(len(place), d_mlp), torch.zeros(d_mlp)
+    W_out = torch.zeros(d_mlp, len(place))
     neurons = [neuron for operation in operations for neuron in operation.neurons]
     for n, neuron in enumerate(neurons):
         b_in[n] = neuron.bias
@@ -131,8 +149,8 @@ def _feed_forward(
         for direction, weight in neuron.writes.items():
             W_out[n, place[direction]] += weight
     # A whole unit below zero, so that no rounding makes a neuron fire at the sink.
-    W_in[place[SINK]] -= (state @ W_in + b_in).clamp_min(0) + 1.0
-    return {"W_in": W_in.float(), "b_in": b_in.float(), "W_out": W_out.float()}
+    W_in[place[SINK]] -= (state.float() @ W_in + b_in).clamp_min(0) + 1.0
+    return {"W_in": W_in, "b_in": b_in, "W_out": W_out}
 
 
 def _unembedding(program: SOp, inference: Inference, layout: Layout, place: Mapping[str, int]) -> Tensor:

@@ -28,6 +28,8 @@ from microtome.lab.rasp.values import Value, is_numeric, key, unique
 
 MAX_VALUES = 4096
 """Most values of one s-op that are listed; averages with more are held as numbers that no function can read."""
+MAX_PAIRS = 2**22
+"""Most pairs of values that a function of two s-ops is tabulated on."""
 FLOAT_UNIT = 2.0**-24
 """Largest relative error of one rounding in float32."""
 LARGEST = 2.0**100
@@ -112,11 +114,11 @@ def infer(program: SOp, setting: Setting) -> Inference:
                 images[node] = tuple(apply(node, v) for v in _readable(node.inner, facts, node))
                 facts[node] = _map(facts[node.inner], images[node])
             case SequenceMap():
-                xs, ys = (_readable(child, facts, node) for child in node.children)
+                xs, ys = _readable_pair(node, facts)
                 images[node] = tuple(tuple(apply(node, x, y) for y in ys) for x in xs)
                 facts[node] = _sequence_map(facts[node.fst], facts[node.snd], images[node])
             case Select():
-                keys, queries = (_readable(child, facts, node) for child in node.children)
+                keys, queries = _readable_pair(node, facts)
                 truths[node] = truth(node, keys, queries, keys_distinct=facts[node.keys].distinct)
             case SelectorWidth():
                 facts[node] = _width(node, facts, truths, setting)
@@ -143,6 +145,17 @@ def _readable(child: SOp, facts: FactsOf, reader: Expression) -> tuple[Value, ..
             reader,
         )
     return values
+
+
+def _readable_pair(node: SequenceMap | Select, facts: FactsOf) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
+    fst, snd = (_readable(child, facts, node) for child in node.children)
+    if len(fst) * len(snd) > MAX_PAIRS:
+        raise CompileError(
+            f"its arguments have {len(fst)} and {len(snd)} values, so more than {MAX_PAIRS} pairs; compile for a "
+            "smaller max_len or give it fewer values",
+            node,
+        )
+    return fst, snd
 
 
 def _map(inner: Facts, images: tuple[Value, ...]) -> Facts:

@@ -82,6 +82,14 @@ def test_ols_with_repeated_rows_and_conflicting_labels(generator: torch.Generato
     torch.testing.assert_close(bayes.OLS().weights(xs, ys), expected, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1e20])
+def test_ols_does_not_depend_on_the_unit_of_x(scale: float, generator: torch.Generator) -> None:
+    xs, ys = prompts(4, 9, generator)
+    xs[:, 2] = xs[:, 0] / 3 + xs[:, 1] / 7  # dependent up to rounding
+    scaled = bayes.OLS().weights(scale * xs, ys) * scale
+    torch.testing.assert_close(scaled, bayes.OLS().weights(xs, ys), rtol=1e-10, atol=1e-10)
+
+
 def ill_conditioned(condition: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Prompts of 16 points in 6 dimensions whose singular values fall evenly in the logarithm."""
     xs, ys = prompts(6, 16, generator)
@@ -229,12 +237,13 @@ def test_answer_does_not_depend_on_the_blocks(generator: torch.Generator, monkey
         torch.testing.assert_close(after, before, rtol=1e-13, atol=1e-13)
 
 
-def test_huge_future_does_not_reach_back(generator: torch.Generator) -> None:
-    # The scale of a prompt decides between the two routes, and a later point may be what decides.
+@pytest.mark.parametrize("noise_std", [0.0, 0.01])
+def test_huge_future_does_not_reach_back(noise_std: float, generator: torch.Generator) -> None:
+    # The scale of a prompt decides between the two routes and on what counts as rank; a later point may be largest.
     xs, ys = prompts(4, 9, generator)
-    before = bayes.BayesLinear(0.01).predict(xs, ys)
-    xs[:, -1] *= 1e6
-    after = bayes.BayesLinear(0.01).predict(xs, ys)
+    before = bayes.BayesLinear(noise_std).predict(xs, ys)
+    xs[:, -1] *= 1e20
+    after = bayes.BayesLinear(noise_std).predict(xs, ys)
     torch.testing.assert_close(after.mean[:, :-1], before.mean[:, :-1], rtol=1e-8, atol=1e-8)
 
 

@@ -7,10 +7,11 @@ from microtome.lab import bayes
 from microtome.lab.bayes import LinearPredictor, Predictor
 
 DIM, POINTS, BATCH = 4, 11, 3
+NOISY = bayes.listed(DIM, noise_std=0.5, prior_std=2.0)
+NOISELESS = [predictor for predictor in bayes.listed(DIM, prior_std=2.0) if predictor not in NOISY]
 PREDICTORS = [
-    pytest.param(predictor, id=f"{predictor.name}, noise {noise}")
-    for noise in (0.0, 0.5)
-    for predictor in bayes.listed(DIM, noise_std=noise, prior_std=2.0)
+    *(pytest.param(predictor, id=predictor.name) for predictor in NOISY),
+    *(pytest.param(predictor, id=f"{predictor.name} without noise") for predictor in NOISELESS),
 ]
 every_predictor = pytest.mark.parametrize("predictor", PREDICTORS)
 

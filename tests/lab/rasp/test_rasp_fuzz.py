@@ -76,7 +76,6 @@ def test_a_compiled_program_equals_its_interpreter(program, vocab, max_len, caus
         compiled = rasp.compile(program, vocab=vocab, max_len=max_len, causal=causal)
     except rasp.CompileError as error:
         event(f"refused: {str(error)[:30]}")
-        assert "\n" not in str(error)
         return
     report = compiled.verify(samples=25, limit=40)
     event("compiled")

@@ -1,9 +1,12 @@
 """What cannot be compiled or run is refused in one sentence that names the expression."""
 
+import functools
+
 import pytest
 
 from microtome.lab import rasp
 from microtome.lab.rasp import Aggregate, Comparison, Map, Select, SelectorWidth, SequenceMap, indices, tokens
+from microtome.lab.rasp.compiler import emit
 from microtome.lab.rasp.library import make_frac_prevs, make_hist, make_sort
 
 ALL = Select(tokens, tokens, Comparison.TRUE)
@@ -52,7 +55,7 @@ def test_a_batch_to_encode_has_one_length():
     ("program", "options", "sentence"),
     [
         (indices, {}, "the program never reads tokens"),
-        (make_hist(), {"max_len": 0}, "max_len must be at least 1, not 0"),
+        (make_hist(), {"max_len": 0}, "max_len must be a whole number of at least 1, not 0"),
         (make_hist(), {"vocab": ()}, "must hold at least one token"),
         (make_hist(), {"vocab": ("a", None)}, "and not None"),
         (make_hist(), {"vocab": (1, float("nan"))}, "the vocabulary cannot hold this token: nan is not finite"),
@@ -64,6 +67,11 @@ def test_a_batch_to_encode_has_one_length():
             {"max_len": 200},
             "frac_prevs is an average with more than 4096 possible values",
         ),
+        (
+            make_sort(tokens, tokens),
+            {"vocab": range(64), "max_len": 33},
+            "its arguments have 2112 and 2112 values, so more than 4194304 pairs",
+        ),
         (Aggregate(ALL, Map({"a": 2.0**101, "b": 0}.get, tokens)), {}, "held in float32 up to 1.27e+30"),
         (make_hist().named("x") + make_frac_prevs(tokens == "a").named("x=1"), {}, "would be called 'x=1'; rename"),
     ],
@@ -72,6 +80,27 @@ def test_programs(program, options, sentence):
     found = refusal(rasp.CompileError, lambda: rasp.compile(program, **{"vocab": "ab", "max_len": 3} | options))
     assert sentence in found
     assert "(in " in found
+
+
+@pytest.mark.usefixtures("untyped")
+@pytest.mark.parametrize(
+    ("program", "options", "sentence"),
+    [
+        (ALL, {}, "only an s-op can be compiled, not Select Select(tokens, tokens, TRUE); take its SelectorWidth or"),
+        ("tokens", {}, "only an s-op can be compiled, not str 'tokens'"),
+        (make_hist(), {"max_len": 2.5}, "max_len must be a whole number of at least 1, not 2.5"),
+        (make_hist(), {"vocab": [["a"]]}, "the vocabulary cannot hold this token: unhashable type: 'list'"),
+    ],
+)
+def test_arguments_of_another_kind(program, options, sentence):
+    call = functools.partial(rasp.compile, program, **{"vocab": "ab", "max_len": 3} | options)
+    assert sentence in refusal(rasp.CompileError, call)
+
+
+def test_models_too_large_to_hold(monkeypatch):
+    monkeypatch.setattr(emit, "MAX_PARAMETERS", 1000)
+    call = functools.partial(rasp.compile, make_hist(), vocab="ab", max_len=30)
+    assert "the model would have 4,556 parameters, more than 1,000" in refusal(rasp.CompileError, call)
 
 
 @pytest.mark.parametrize(

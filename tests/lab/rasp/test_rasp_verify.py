@@ -27,6 +27,13 @@ def test_it_draws_inputs_when_they_are_many():
     assert "20 drawn inputs" in str(report)
 
 
+def test_it_does_not_pass_on_no_inputs_at_all():
+    with pytest.raises(
+        rasp.RaspError, match="there are 8,190 inputs, more than 10, so samples must be at least 1, not 0"
+    ):
+        compiled_hist(max_len=12).verify(samples=0, limit=10)
+
+
 def test_drawn_inputs_are_long_repeat_tokens_and_depend_on_the_seed_alone():
     setting = compiled_hist(max_len=12).inference.setting
     inputs = list(draw(setting, 40, seed=3))

@@ -2,7 +2,9 @@
 
 import copy
 import math
+import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +57,35 @@ def test_metrics_end_before_the_step(learner, linear, counter, tmp_path):
     table = load(tmp_path / "run", learner()).metrics()
     assert table.filter(metric="counted")["step"].to_list() == list(range(9))
     assert table["value"].is_finite().all()
+
+
+class _Replacing(nn.Module):
+    """Puts a new tensor in the place of its buffer at each pass, as some running statistics do."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.1))
+        self.register_buffer("passes", torch.zeros(1))
+
+    def forward(self, xs, ys):
+        self.passes = self.passes + 1
+        return self.weight * xs.sum(-1)
+
+
+@pytest.mark.usefixtures("looks")
+def test_buffers_that_are_replaced_are_given_back_too(linear, tmp_path):
+    model = _Replacing()
+    with pytest.raises(NonFiniteLoss):
+        train(model, linear(spoilt=9), TrainConfig(steps=40, log_every=50), tmp_path / "run")
+    assert model.passes.item() == 9
+
+
+def test_the_error_passes_between_processes():
+    error = NonFiniteLoss(3, "loss", {"blocks.0.attn.hook_row_entropy": torch.tensor([0.5, 1.0])}, Path("run/step"))
+    back = pickle.loads(pickle.dumps(error))
+    assert str(back) == str(error)
+    assert "hook_row_entropy 0.5 1" in str(error)
+    assert (back.step, back.where, back.checkpoint) == (3, "loss", Path("run/step"))
 
 
 def test_resuming_meets_the_same_step(learner, linear, tmp_path):

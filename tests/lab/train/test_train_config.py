@@ -77,6 +77,13 @@ def test_refuses_a_model_with_nothing_to_train(linear, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_refuses_a_loss_that_trains_nothing(learner, linear, tmp_path):
+    objective = linear()
+    objective.loss = lambda model, batch: batch.targets.square().mean()
+    with pytest.raises(ValueError, match="the loss does not depend on any parameter that is being trained"):
+        train(learner(), objective, TrainConfig(steps=1), tmp_path / "run")
+
+
 def test_refuses_complex_parameters(linear, tmp_path):
     model = nn.Module()
     model.spectrum = nn.Parameter(torch.zeros(2, dtype=torch.complex64))

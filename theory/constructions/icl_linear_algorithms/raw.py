@@ -107,7 +107,7 @@ def aff(
 def mul(
     layout: Layout, target: str, left: str, right: str, shape: tuple[int, int, int], columns: tuple[int, ...]
 ) -> Raw:
-    """target ← left · right for matrices of shapes (a, b) and (b, c), stored row by row; one product an entry of a·b·c."""
+    """target ← left · right for matrices of shapes (a, b) and (b, c), stored row by row; takes a·b·c products."""
     a, b, c = shape
     outer, inner, last = torch.meshgrid(torch.arange(a), torch.arange(b), torch.arange(c), indexing="ij")
     reads_left = layout.select(left)[(outer * b + inner).flatten()]

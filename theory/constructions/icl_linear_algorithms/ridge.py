@@ -25,7 +25,7 @@ def ridge(points: int, dim: int, penalty: float) -> Construction:
     can be chained. Raises ValueError for a penalty that is not positive.
     """
     if not penalty > 0:
-        raise ValueError(f"ridge regression with penalty {penalty}; it must be positive, so that XᵀX + λ1 is invertible")
+        raise ValueError(f"ridge regression with penalty {penalty}; it must be positive, to make XᵀX + λ1 invertible")
     layout = _layout(points, dim)
     program: list[Instruction] = []
     for x_column, y_column in zip(x_columns(points), y_columns(points), strict=True):
