@@ -14,6 +14,8 @@ KINDS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 def build(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """A fused optimiser of all parameters that require a gradient, with their names.
 
+    A module may name parameters of its own that weight decay must leave alone, in a class attribute `undecayed`.
+
     Raises:
         ValueError: if there is none, or one is complex (the fused kernels are real).
     """
@@ -23,14 +25,22 @@ def build(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     for name, parameter in trained:
         if not parameter.is_floating_point():
             raise ValueError(f"{name} is {parameter.dtype}; only real floating-point parameters can be trained.")
+    spared = _undecayed(model)
+    groups = [
+        {"params": [(n, p) for n, p in trained if (n in spared) == apart], "weight_decay": decay}
+        for apart, decay in ((False, config.weight_decay), (True, 0.0))
+    ]
     return KINDS[config.optimizer](
-        trained,
-        lr=config.lr,
-        betas=config.betas,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        fused=True,
+        [group for group in groups if group["params"]], lr=config.lr, betas=config.betas, eps=config.eps, fused=True
     )
+
+
+def _undecayed(model: nn.Module) -> set[str]:
+    return {
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in model.named_modules()
+        for name in getattr(module, "undecayed", ())
+    }
 
 
 def clip(parameters: Sequence[nn.Parameter], largest: float | None) -> Float[Tensor, ""]:

@@ -28,7 +28,7 @@ def capture(
     """
     tensors = {f"model/{name}": tensor for name, tensor in tensors_of(model).items()}
     saved = optimizer.state_dict()
-    names = saved["param_groups"][0]["param_names"]
+    names = _names(saved["param_groups"])
     for index, moments in saved["state"].items():
         tensors |= {f"optimizer/{key}/{names[index]}": value for key, value in moments.items()}
     kept: dict[str, dict[str, Any]] = {}
@@ -47,7 +47,7 @@ def restore_training(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, c
         CheckpointError: if the checkpoint has moments of a parameter that is not being trained.
     """
     groups = optimizer.state_dict()["param_groups"]
-    index = {name: i for i, name in enumerate(groups[0]["param_names"])}
+    index = {name: i for i, name in _names(groups).items()}
     moments: dict[int, dict[str, Tensor]] = {}
     for full_name, tensor in checkpoint.under("optimizer/").items():
         key, name = full_name.split("/", 1)
@@ -59,6 +59,11 @@ def restore_training(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer, c
         if callback.name in checkpoint.rest["callbacks"]:
             tensors = checkpoint.under(f"callback/{callback.name}/")
             callback.load_state_dict({**checkpoint.rest["callbacks"][callback.name], **tensors})
+
+
+def _names(groups: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """The name of each parameter by the number under which the optimiser keeps it."""
+    return {i: name for group in groups for i, name in zip(group["params"], group["param_names"], strict=True)}
 
 
 def warn_if_elsewhere(checkpoint: Checkpoint) -> None:

@@ -82,7 +82,7 @@ class _Training:
         self.run, self.model, self.config = run, run.model, run.config
         self.objective, self.optimizer, self.callbacks = objective, trained, callbacks
         self.device = resolve_device(run.config)
-        self.parameters = self.optimizer.param_groups[0]["params"]
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.generator, self.forward_generator = torch.Generator(self.device), default_generator(self.device)
         self.written: Path | None = None
         part = self._restore()

@@ -7,7 +7,7 @@ LayerNorm models as layers ordinarily do, U(±1/√fan_in).
 
 What was found beside: the start matters. From σReparam's own start pre-LayerNorm learns the task on two seeds of three
 (losses 7e-5, 2e-4, 2.64), so the claim is about LayerNorm models as they ordinarily start (2.56, 2.55, 2.57), and says
-so. Post-LayerNorm ends at 2.77 either way.
+so. Post-LayerNorm ends at 2.77.
 """
 
 from dataclasses import dataclass

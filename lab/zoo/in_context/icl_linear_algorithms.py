@@ -39,7 +39,7 @@ def learner(
 
 
 VARIANTS = {
-    "best": partial(learner, 16, 512, 4),
-    "one_layer": partial(learner, 1, 64, 1),
-    "two_layer": partial(learner, 2, 64, 1),
+    "best": partial(learner, n_layers=16, d_model=512, n_heads=4),
+    "one_layer": partial(learner, n_layers=1, d_model=64, n_heads=1),
+    "two_layer": partial(learner, n_layers=2, d_model=64, n_heads=1),
 }

@@ -10,7 +10,7 @@ The norm of the same name keeps no normalisation layer (the vision setting) or a
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,8 @@ class SigmaReparam(nn.Module):
         weight: the weight at the start; `u` starts as its top right singular vector.
         gamma: γ's start: `spectral` makes Ŵ = W at the start, `one` gives every Ŵ spectral norm one.
     """
+
+    undecayed: ClassVar = ("gamma",)
 
     def __init__(self, weight: Tensor, gamma: Start):
         super().__init__()
@@ -62,7 +64,7 @@ class SigmaReparam(nn.Module):
 def reparametrise(model: nn.Module, gamma: Start = "spectral") -> int:
     """Reparametrises every linear and convolution weight below a module, in place; returns how many there were.
 
-    `module.weight` is Ŵ from then on. γ parameters end in `.gamma`; give them no weight decay.
+    `module.weight` is Ŵ from then on. The γ parameters end in `.gamma`, and the trainer gives them no weight decay.
     """
     found = [m for m in model.modules() if isinstance(m, REPARAMETRISED)]
     for module in found:

@@ -30,6 +30,6 @@ def vision_transformer(
 
 
 VARIANTS = {
-    "vit_tiny": partial(vision_transformer, 192, 3),
-    "vit_small": partial(vision_transformer, 384, 6),
+    "vit_tiny": partial(vision_transformer, d_model=192, n_heads=3),
+    "vit_small": partial(vision_transformer, d_model=384, n_heads=6),
 }

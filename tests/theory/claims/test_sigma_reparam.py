@@ -5,13 +5,15 @@ import torch
 from torch import nn
 
 from microtome.lab import zoo
+from microtome.lab.train import TrainConfig, optimizer
 from microtome.lab.zoo.norms.sigma_reparam import SigmaReparam, fold, reparametrise
 from microtome.theory import claims
 
 
 def layer(kind: str, gamma: str = "spectral") -> nn.Module:
     generator = torch.Generator().manual_seed(4)
-    made = nn.Linear(6, 10) if kind == "linear" else nn.Conv2d(3, 8, 4, stride=4)
+    with torch.random.fork_rng():
+        made = nn.Linear(6, 10) if kind == "linear" else nn.Conv2d(3, 8, 4, stride=4)
     with torch.no_grad():
         made.weight.normal_(0, 0.3, generator=generator)
         made.bias.normal_(0, 0.3, generator=generator)
@@ -118,6 +120,14 @@ def test_folding_keeps_the_function():
     assert not any("parametrizations" in name for name in model.state_dict())
 
 
+def test_gamma_gets_no_weight_decay():
+    model = zoo.sequence(d_vocab=7, norm="sigma_reparam", d_model=16, n_heads=2, n_layers=1)
+    groups = optimizer.build(model, TrainConfig(steps=1, optimizer="adamw", weight_decay=0.1)).param_groups
+    decayed = {name: group["weight_decay"] for group in groups for name in group["param_names"]}
+    assert {name for name, decay in decayed.items() if decay == 0} == {n for n in decayed if n.endswith(".gamma")}
+    assert set(decayed) == {name for name, _ in model.named_parameters()}
+
+
 def test_layernorm_may_stay():
     model = zoo.sequence(
         d_vocab=7,
@@ -146,6 +156,7 @@ def test_the_reparametrised_vision_transformer_starts_as_the_plain_one_without_n
     torch.testing.assert_close(ours(images), plain(images), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("untyped")
 def test_bad_options_are_refused():
     with pytest.raises(ValueError, match="gamma starts as 'spectral' or 'one'"):
         zoo.sequence(d_vocab=3, norm={"name": "sigma_reparam", "gamma": "two"})
