@@ -1,7 +1,8 @@
 """A statement together with the procedure that decides it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from microtome.theory.evidence import Evidence, require_budget, require_kind
@@ -33,5 +34,23 @@ class Claim:
         """
         require_budget(budget)
         start = time.perf_counter()
-        evidence = self.gather(budget, seed)
+        with _one_thread():
+            evidence = self.gather(budget, seed)
         return replace(evidence, budget=budget, seconds=time.perf_counter() - start)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One torch thread inside.
+
+    Claims work on small tensors, over which threads lose more time waiting for each other than they save; and the
+    same bits then come out whatever the number of cores.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -60,7 +60,8 @@ class Learnt:
 def run(out: Path | str = Path("runs/demo"), quick: bool = False) -> Path:
     """Runs the four acts and returns the page's path; `quick` trains a tenth as long, to look around.
 
-    A demo folder that stands is replaced. Raises ValueError if `out` holds something else.
+    A demo folder that stands is replaced. Raises ValueError if `out` holds something else, and KeyboardInterrupt when
+    the training was interrupted; its run is then whole and can be loaded.
     """
     out, console = Path(out), Console()
     _clear(out)
@@ -118,6 +119,8 @@ def _learn(folder: Path, quick: bool) -> Learnt:
     )
     start = time.perf_counter()
     run = train(model, InContextRegression(task, BATCH, POINTS), config, folder, callbacks=[tracker])
+    if run.status != "finished":
+        raise KeyboardInterrupt
     seconds = time.perf_counter() - start
     prompt = task.sample(TEST_PROMPTS, POINTS, torch.Generator().manual_seed(SEED + 1))
     exact = task.bayes().predict(prompt.xs, prompt.ys)
@@ -125,8 +128,8 @@ def _learn(folder: Path, quick: bool) -> Learnt:
         "transformer": model,
         "ridge, λ = 2": bayes.Ridge(2.0),
         "least squares": bayes.OLS(),
-        "gradient descent, 1 step": bayes.GradientDescent(1, 1 / (4 * DIM)),
-        "gradient descent, 20 steps": bayes.GradientDescent(20, 1 / (10 * DIM)),
+        "gradient descent, 1 step": bayes.GradientDescent(1, 1 / (2 * POINTS)),
+        "gradient descent, 20 steps": bayes.GradientDescent(20, 1 / (20 * DIM)),
         "averaging": bayes.Averaging(),
     }
     said = {name: predictor.predict(prompt.xs, prompt.ys) for name, predictor in others.items()}
