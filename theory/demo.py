@@ -85,7 +85,7 @@ def run(out: Path | str = Path("runs/demo"), quick: bool = False) -> Path:
             f"    {evidence.verdict:12} {evidence.statement.slug}: {evidence.statement.name} ({evidence.kind})"
         )
     page = _page(compiled, report, learnt, evidences).write(out / "report.html")
-    _risks(learnt).savefig(out / "risk.png", dpi=160)
+    _risks(learnt).savefig(out / "risk.png", dpi=160, bbox_inches="tight", pad_inches=0.2)
     console.print(f"[bold](d)[/] everything on one page, after {time.perf_counter() - start:.0f} s:")
     console.print(f"    {page.resolve()}", soft_wrap=True)
     return page

@@ -182,7 +182,9 @@ def _forward(q: Tensor, k: Tensor, v: Tensor | None, transform: ScoreTransform, 
             return triton_path.forward(q, k, v, transform)
     dtype, (q, k, v) = q.dtype, _cast((q, k, v), blockwise.accumulation_dtype(q.dtype))
     if v is None and fused.supports(q, transform):
-        return fused.row_statistics(q, k, transform)
+        found = fused.row_statistics(q, k, transform)
+        if fused.precise(found):
+            return found
     z, entropy, lse = blockwise.forward(q, k, v, transform, statistics)
     return Statistics(None if z is None else z.to(dtype), entropy, lse)
 

@@ -132,3 +132,12 @@ def test_without_torchs_private_operator_the_tiles_answer(generator, monkeypatch
     before = softmax.row_entropy(q, k)
     monkeypatch.setattr(fused, "_OPERATOR", None)
     torch.testing.assert_close(softmax.row_entropy(q, k), before, atol=1e-5, rtol=1e-5)
+
+
+def test_logits_of_a_diverging_model_do_not_make_entropies_of_noise():
+    generator = torch.Generator().manual_seed(5)
+    q, k = (torch.randn(1, 2, 40, 8, generator=generator) * 1e4 for _ in range(2))
+    entropy = softmax.row_entropy(q, k, causal=True)
+    wanted = softmax.row_entropy(q.double(), k.double(), causal=True)
+    assert (entropy <= math.log(40) + 1e-6).all()
+    torch.testing.assert_close(entropy.double(), wanted, atol=1e-3, rtol=0)
