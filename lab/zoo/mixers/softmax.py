@@ -99,10 +99,9 @@ class SoftmaxMixer(Mixer):
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Float[Tensor, "batch head query d_head"]:
-        points = (self.hook_attn_scores, self.hook_pattern)
-        if not any(p.watched for p in points):
+        if not (self.hook_attn_scores.watched or self.hook_pattern.watched):
             return self._fused(q, k, v, context)
-        if any(p.needs_path for p in points) and torch.is_grad_enabled():
+        if (self.hook_attn_scores.needs_path or self.hook_pattern.needs_path) and torch.is_grad_enabled():
             return self._explicit(q, k, v, context)[0]
         with torch.no_grad():
             z, edited = self._explicit(q, k, v, context)

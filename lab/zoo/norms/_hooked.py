@@ -34,10 +34,9 @@ class HookedNorm(nn.Module):
         """Gain, and bias if there is one."""
 
     def forward(self, x: Stream) -> Stream:
-        points = (self.hook_scale, self.hook_normalized)
-        if not any(p.watched for p in points):
+        if not (self.hook_scale.watched or self.hook_normalized.watched):
             return self.fused(x)
-        if any(p.needs_path for p in points) and torch.is_grad_enabled():
+        if (self.hook_scale.needs_path or self.hook_normalized.needs_path) and torch.is_grad_enabled():
             return self.explicit(x)[0]
         with torch.no_grad():
             out, edited = self.explicit(x)
