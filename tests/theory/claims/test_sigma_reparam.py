@@ -167,3 +167,9 @@ def test_bad_options_are_refused():
 def test_the_claim_holds_at_the_quick_budget():
     evidence = claims.load("sigma_reparam").run(budget="quick", seed=0)
     assert evidence.verdict == "holds", evidence.to_json()
+
+
+@pytest.mark.slow
+def test_the_claim_holds_at_the_full_budget():
+    evidence = claims.load("sigma_reparam").run(budget="full", seed=0)
+    assert evidence.verdict == "holds", evidence.to_json()
