@@ -63,7 +63,8 @@ def peer_step(size: dict):
 
 
 def our_step(size: dict):
-    model = zoo.sequence(dim=DIM, n_ctx=2 * POINTS, **size).train()
+    mixer = {"name": "softmax", "fused_qkv": True}  # as GPT-2's c_attn
+    model = zoo.sequence(dim=DIM, n_ctx=2 * POINTS, mixer=mixer, **size).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     objective = InContextRegression(LinearRegression(DIM), BATCH, POINTS)
     generator = torch.Generator().manual_seed(0)

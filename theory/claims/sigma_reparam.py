@@ -8,8 +8,8 @@ LayerNorm models as layers ordinarily do, U(±1/√fan_in).
 What was found beside, and is why the statement names biases and starts:
 
 - Biases matter. The blocks have none here, and σReparam then learns on all of seeds 0 to 7 (losses below 2e-5). With
-  biases in the blocks it stays at chance (2.77) on seeds 1, 4 and 5 of 0 to 5; on 1 and 5 the norms of W_QK were seen to
-  fall to 0.2 or below within 30 steps, and the attention to stay uniform.
+  biases in the blocks it stays at chance (2.77) on seeds 1, 4 and 5 of 0 to 5; on 1 and 5 the norms of W_QK were seen
+  to fall to 0.2 or below within 30 steps, and the attention to stay uniform.
 - The start of the LayerNorm models matters. With biases and from σReparam's own start, pre-LayerNorm learns the task on
   two seeds of three (7e-5, 2e-4, 2.64); as layers ordinarily start it stays near chance on all three.
 """
