@@ -85,17 +85,18 @@ class EntropyTracker(Callback):
         self.collapses: list[Collapse] = []
         self._low: Tensor | None = None
         self._fresh: dict[int, Tensor] = {}
-        self._rows = 0
+        self._rows = self._before = 0
         self._stack = ExitStack()
         self._n_layers = len({layer_of(name) for name, _ in entropy_hooks(model, lambda layer, rows: None)})
 
     def __enter__(self) -> "EntropyTracker":
+        self._before = len(self.checks)
         self._stack.enter_context(self._hooked(each_pass=True))
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         self._stack.close()
-        if kind is None and not self.checks:
+        if kind is None and len(self.checks) == self._before:
             raise RuntimeError(
                 "no forward pass reached the tracked hooks: none was run inside the tracker, "
                 "or the model never fires them."

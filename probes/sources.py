@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from microtome.kernels.softmax import row_entropy
+from microtome.kernels.spectral import product_norm
+from microtome.lab.zoo.points import observer
 
 Sink = Callable[[int, Tensor], None]
 """Takes a layer and its row entropies [batch head query], in nats."""
@@ -28,7 +30,7 @@ def entropy_hooks(model: nn.Module, sink: Sink) -> list[Hook]:
     """
     readings = [n for n in model.hook_dict if n.endswith("hook_row_entropy")]
     if readings:
-        return [(n, _observing(lambda t, hook: sink(layer_of(hook.name), t))) for n in readings]
+        return [(n, observer(lambda t, hook: sink(layer_of(hook.name), t))) for n in readings]
     return _from_queries_and_keys(model, sink)
 
 
@@ -58,15 +60,9 @@ def _from_queries_and_keys(model: nn.Module, sink: Sink) -> list[Hook]:
     hooks: list[Hook] = []
     for layer in layers:
         at = f"blocks.{layer}.attn."
-        hooks.append((at + query, _observing(lambda t, hook, layer=layer: on_query(t, hook, layer))))
-        hooks.append((at + key, _observing(lambda t, hook, layer=layer: on_key(t, hook, layer))))
+        hooks.append((at + query, observer(lambda t, hook, layer=layer: on_query(t, hook, layer))))
+        hooks.append((at + key, observer(lambda t, hook, layer=layer: on_key(t, hook, layer))))
     return hooks
-
-
-def _observing(fn: Callable[..., None]) -> Callable[..., None]:
-    # The lab's models keep their fused path beside hooks so marked; other models do not look.
-    fn.observes = True
-    return fn
 
 
 def layer_of(name: str) -> int:
@@ -90,11 +86,9 @@ def score_norms(model: nn.Module) -> Float[Tensor, "layer head"]:
     Raises:
         ValueError: if a layer has no W_Q [head d_model d_head] and W_K.
     """
-    from microtome.kernels.spectral import product_norm
-
     norms = []
     for i, block in enumerate(model.blocks):
-        mixer = block.attn if isinstance(getattr(block, "attn", None), nn.Module) else None
+        mixer = getattr(block, "attn", None)
         if mixer is None:
             raise ValueError(f"blocks.{i} has no attention with W_Q and W_K.")
         norms.append(product_norm(mixer.W_Q.detach(), mixer.W_K.detach()))

@@ -1,8 +1,8 @@
 """Floor 4: statements and evidence: proofs, bounds, constructions, and one claim per paper.
 
 A `Statement` meets `Evidence` of a named kind. `microtome.theory.registry` runs the checks of all statements,
-`microtome.theory.claims` the one claim of a paper, `microtome.theory.ledger` keeps verdicts,
-`microtome.theory.render` shows them. Importing this package imports neither torch nor SymPy.
+`microtome.theory.claims` the one claim of a paper, `microtome.theory.ledger` keeps verdicts. Importing this package
+imports neither torch nor SymPy.
 """
 
 from microtome.theory.claim import Claim

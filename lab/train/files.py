@@ -7,11 +7,14 @@ from pathlib import Path
 def write_whole(path: Path, content: bytes) -> None:
     """Writes beside the target, flushes to disk, then renames over it."""
     beside = path.with_name(path.name + ".tmp")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
     # The rename itself is only durable once the directory is.
     directory = os.open(path.parent, os.O_RDONLY)
     try:

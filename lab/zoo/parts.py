@@ -5,7 +5,7 @@ below. A part's file lies in its slot's folder, bears the part's name, and calls
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
@@ -126,17 +126,6 @@ class Mixer(nn.Module, ABC):
         """The matrix and values whose product the mixer computes on this input; holds an n × n matrix."""
 
 
-def pattern_entropy(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor, "batch head query"]:
-    """Entropy in nats of each row of |pattern| scaled to sum one; a row of zeros has entropy 0.
-
-    For rows that are probabilities this is Shannon's entropy; for signed effective maps it measures the spread of
-    absolute weight.
-    """
-    weight = pattern.abs()
-    share = weight / weight.sum(-1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
-    return torch.special.entr(share).sum(-1)
-
-
 class MixerPart(ABC):
     """Options of a mixer."""
 
@@ -194,5 +183,5 @@ class DepthPart(ABC):
     """Options of a depth policy: which blocks the stream passes, and what they share."""
 
     @abstractmethod
-    def blocks(self, make_block, n_layers: int) -> list[nn.Module]:
+    def blocks(self, make_block: Callable[[], nn.Module], n_layers: int) -> list[nn.Module]:
         """The blocks in the order in which the stream passes them; `make_block()` builds a fresh one."""

@@ -78,9 +78,9 @@ class Point(HookPoint):
         handle.user_hook = hook
         return handle
 
-    def _checked(self, hook: HookFunction) -> HookFunction:
-        def run(tensor: Tensor, hook_point: HookPoint):
-            out = hook(tensor, hook=hook_point)
+    def _checked(self, users: HookFunction) -> HookFunction:
+        def checked(tensor: Tensor, *, hook: HookPoint) -> Tensor | None:
+            out = users(tensor, hook=hook)
             if out is None:
                 return None
             if not isinstance(out, Tensor):
@@ -92,7 +92,13 @@ class Point(HookPoint):
                 )
             return out
 
-        return lambda tensor, hook: run(tensor, hook)
+        return checked
+
+    def show(self, tensor: Tensor) -> tuple[Tensor, bool]:
+        """The tensor as the hooks leave it, and whether one of them edited it, in place or not."""
+        version = tensor._version
+        left = self(tensor)
+        return left, left is not tensor or tensor._version != version
 
     @property
     def watched(self) -> bool:
@@ -125,7 +131,5 @@ class Reading(Point):
         if not self._forward_hooks:
             return
         with torch.no_grad():
-            made = make()
-            version = made._version
-            if super().__call__(made) is not made or made._version != version:
+            if self.show(make())[1]:
                 raise ValueError(f"{self.name} is a reading about the computation: it can be looked at, not edited.")

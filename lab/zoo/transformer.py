@@ -1,7 +1,6 @@
 """The composable transformer: a stem, positions, blocks and a final norm under the house's contract."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,7 +22,8 @@ class SequenceModel(HookedModel):
     A subclass calls `_through` between, and `_finish` at the end of its `__init__`.
     """
 
-    n_out: ClassVar[int] = -1
+    n_out: int = -1
+    """Width of the readout."""
 
     def __init__(self, spec: Spec):
         super().__init__()

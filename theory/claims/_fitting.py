@@ -23,10 +23,15 @@ def fit(model: nn.Module, objective: Objective, config: TrainConfig, callbacks: 
     return True
 
 
+def fresh(seed: int) -> torch.Generator:
+    """Draws what training with this seed never drew."""
+    return torch.Generator().manual_seed(seed + 1_000_003)
+
+
 @torch.no_grad()
 def loss_on_fresh(model: nn.Module, objective: Objective, seed: int, batches: int = 8) -> float:
     """Mean loss on batches that training never drew; infinite where it is not finite."""
-    generator = torch.Generator().manual_seed(seed + 1_000_003)
+    generator = fresh(seed)
     losses = [objective.loss(model, objective.batch(EVALUATION_STEP, generator)).item() for _ in range(batches)]
     mean = sum(losses) / len(losses)
     return mean if math.isfinite(mean) else math.inf

@@ -6,7 +6,6 @@ The trained part: d = 2, prompts of 6 points, 3 layers 32 wide, learning rate 3e
 σ = ½ and σ = 0. Over the context lengths 1 ≤ k < d, which of the ridge predictors λ ∈ {1e-6, 1/16, ¼, 1, 4} is nearest?
 """
 
-import torch
 from torch import nn
 
 from microtome.lab import zoo
@@ -16,7 +15,7 @@ from microtome.lab.tasks import LinearRegression
 from microtome.lab.train import InContextRegression, TrainConfig
 from microtome.theory import registry
 from microtome.theory.claim import Claim
-from microtome.theory.claims._fitting import fit
+from microtome.theory.claims._fitting import fit, fresh
 from microtome.theory.evidence import Check, Control, Evidence
 from microtome.theory.statement import Statement
 
@@ -76,9 +75,7 @@ def learner(noise_std: float, steps: int, seed: int) -> nn.Module:
 
 def distances(model: nn.Module, noise_std: float, seed: int) -> dict[float, float]:
     """Mean squared prediction difference between the learner and each ridge, on 4,096 prompts of the noise level."""
-    prompt = LinearRegression(DIM, noise_std=noise_std).sample(
-        4096, POINTS, torch.Generator().manual_seed(seed + 1_000_003)
-    )
+    prompt = LinearRegression(DIM, noise_std=noise_std).sample(4096, POINTS, fresh(seed))
     said = model.predict(prompt.xs, prompt.ys)
     return {lam: mspd(said, Ridge(lam).predict(prompt.xs, prompt.ys), DIM).item() for lam in LAMBDAS}
 

@@ -19,7 +19,7 @@ from microtome.lab.zoo.parts import Shape
 from microtome.lab.zoo.positions import relative
 from microtome.theory import registry
 from microtome.theory.claim import Claim
-from microtome.theory.claims._fitting import fit
+from microtome.theory.claims._fitting import fit, fresh
 from microtome.theory.evidence import Check, Control, Evidence
 from microtome.theory.statement import Statement
 
@@ -102,7 +102,7 @@ def accuracy(parts: dict, task: TokenTask, seed: int, steps: int = STEPS) -> flo
         TokenPrediction(task, 64),
         TrainConfig(steps=steps, lr=3e-3, optimizer="adam", seed=seed, checkpoint_every=steps),
     )
-    batch = task.sample(1024, torch.Generator().manual_seed(seed + 1_000_003))
+    batch = task.sample(1024, fresh(seed))
     with torch.no_grad():
         return (model(batch.tokens).argmax(-1) == batch.targets).float().mean().item()
 

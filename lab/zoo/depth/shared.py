@@ -4,6 +4,7 @@
 The layers keep their own hook points, so that a probe can tell them apart; their parameters are the same tensors.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -15,7 +16,7 @@ from microtome.lab.zoo.parts import DepthPart
 class Part(DepthPart):
     """No options."""
 
-    def blocks(self, make_block, n_layers: int) -> list[nn.Module]:
+    def blocks(self, make_block: Callable[[], nn.Module], n_layers: int) -> list[nn.Module]:
         blocks = [make_block() for _ in range(n_layers)]
         for block in blocks[1:]:
             for module, original in zip(block.modules(), blocks[0].modules(), strict=True):

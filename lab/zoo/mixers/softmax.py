@@ -18,8 +18,6 @@ from microtome.kernels import softmax as kernel
 from microtome.lab.zoo.parts import Context, Effective, Mixer, MixerPart, Shape
 from microtome.lab.zoo.points import Point, Recomputable
 
-Heads = Float[Tensor, "batch pos head d_head"]
-
 
 class SoftmaxMixer(Mixer):
     """Multi-head softmax attention of one layer."""
@@ -115,15 +113,9 @@ class SoftmaxMixer(Mixer):
 
     def _explicit(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> tuple[Tensor, bool]:
         """The output through hooked scores and pattern, and whether a hook changed either."""
-        scores = self._scores(q, k, context)
-        before = scores._version
-        hooked_scores = self.hook_attn_scores(scores)
-        edited = hooked_scores is not scores or scores._version != before
-        pattern = self._pattern(hooked_scores, context)
-        before = pattern._version
-        hooked = self.hook_pattern(pattern)
-        edited = edited or hooked is not pattern or pattern._version != before
-        return self._weigh(hooked, context) @ v, edited
+        scores, scores_edited = self.hook_attn_scores.show(self._scores(q, k, context))
+        pattern, pattern_edited = self.hook_pattern.show(self._pattern(scores, context))
+        return self._weigh(pattern, context) @ v, scores_edited or pattern_edited
 
     def _scores(self, q: Tensor, k: Tensor, context: Context) -> Float[Tensor, "batch head query key"]:
         """Scaled scores with bias; −inf where a query may not look."""

@@ -45,11 +45,6 @@ class HookedNorm(nn.Module):
     def explicit(self, x: Stream) -> tuple[Tensor, bool]:
         """The norm through its points, and whether a hook changed one."""
         centred = self.centred(x)
-        scale = (centred.square().mean(-1, keepdim=True) + self.eps).sqrt()
-        before = scale._version
-        hooked_scale = self.hook_scale(scale)
-        edited = hooked_scale is not scale or scale._version != before
-        quotient = centred / hooked_scale
-        before = quotient._version
-        hooked = self.hook_normalized(quotient)
-        return self.gain(hooked), edited or hooked is not quotient or quotient._version != before
+        scale, scale_edited = self.hook_scale.show((centred.square().mean(-1, keepdim=True) + self.eps).sqrt())
+        quotient, quotient_edited = self.hook_normalized.show(centred / scale)
+        return self.gain(quotient), scale_edited or quotient_edited
