@@ -81,7 +81,7 @@ def test_a_claim_s_module_is_found_and_loaded_by_its_name(tmp_path, monkeypatch)
 def test_importing_theory_and_naming_the_claims_imports_nothing_heavy():
     script = (
         "import sys, microtome.theory\n"
-        "from microtome.theory import claims, ledger, registry, render\n"
+        "from microtome.theory import claims, ledger, registry\n"
         "claims.available()\n"
         "heavy = {'torch', 'sympy', 'flint', 'matplotlib', 'numpy', 'transformer_lens'} & set(sys.modules)\n"
         "sys.exit(f'imports {heavy}' if heavy else 0)"
