@@ -1,20 +1,28 @@
 """What a RASP program means: the reference that every compiled model is held against, in plain Python."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
 from microtome.lab.rasp.errors import InputError, UndefinedError
 from microtome.lab.rasp.language import (
     Aggregate,
+    ConstantSelector,
+    ConstantSOp,
     Expression,
+    Full,
     Indices,
+    Length,
     Map,
     Select,
+    SelectorAnd,
+    SelectorNot,
+    SelectorOr,
     SelectorWidth,
     SequenceMap,
     Tokens,
     topological,
 )
-from microtome.lab.rasp.values import Value, mean, plain
+from microtome.lab.rasp.values import Value, extreme, mean, plain
+from microtome.lab.rasp.values import key as identity
 
 Table = list[list[bool]]
 
@@ -78,26 +86,53 @@ def _undefined(node: Expression, arguments: tuple[Value, ...], error: Exception)
 
 
 def _step(node: Expression, children: list[list], sequence: list[Value], causal: bool) -> list:
+    n = len(sequence)
     match node:
         case Tokens():
             return sequence
         case Indices():
-            return list(range(len(sequence)))
-        case Map():
-            return [apply(node, x) for x in children[0]]
-        case SequenceMap():
-            return [apply(node, x, y) for x, y in zip(*children, strict=True)]
-        case Select():
-            keys, queries = children
-            return [
-                [(k <= q or not causal) and holds(node, key, query) for k, key in enumerate(keys)]
-                for q, query in enumerate(queries)
-            ]
+            return list(range(n))
+        case Length():
+            return [n] * n
+        case Full():
+            return [node.fill] * n
+        case ConstantSOp():
+            return _fitted(node, node.value, n, None)
+        case Map() | SequenceMap():
+            return [apply(node, *arguments) for arguments in zip(*children, strict=True)]
         case SelectorWidth():
             return [sum(row) for row in children[0]]
         case Aggregate():
             return [_aggregate(node, row, children[1]) for row in children[0]]
+    table = _table(node, children, n)
+    return [[chosen and (k <= q or not causal) for k, chosen in enumerate(row)] for q, row in enumerate(table)]
+
+
+def _table(node: Expression, children: list[list], n: int) -> Table:
+    match node:
+        case Select():
+            keys, queries = children
+            rows: dict[Hashable, list[bool]] = {}
+            for query in queries:
+                if identity(query) not in rows:
+                    rows[identity(query)] = [holds(node, key, query) for key in keys]
+            return [rows[identity(query)] for query in queries]
+        case SelectorAnd():
+            return [[x and y for x, y in zip(*rows, strict=True)] for rows in zip(*children, strict=True)]
+        case SelectorOr():
+            return [[x or y for x, y in zip(*rows, strict=True)] for rows in zip(*children, strict=True)]
+        case SelectorNot():
+            return [[not x for x in row] for row in children[0]]
+        case ConstantSelector():
+            return [_fitted(node, row, n, False) for row in _fitted(node, node.value, n, (False,) * n)]
     raise TypeError(f"the interpreter does not know {type(node).__name__}")
+
+
+def _fitted(node: ConstantSOp | ConstantSelector, entries: Sequence, n: int, beyond: object) -> list:
+    """The first n entries, with `beyond` after the last."""
+    if node.check_length and len(entries) != n:
+        raise InputError(f"a constant of length {len(entries)} does not fit an input of length {n}", node)
+    return [*entries[:n], *[beyond] * (n - len(entries))]
 
 
 def _aggregate(node: Aggregate, row: list[bool], values: list[Value]) -> Value:
@@ -105,7 +140,21 @@ def _aggregate(node: Aggregate, row: list[bool], values: list[Value]) -> Value:
     if not selected:
         return node.default
     present = [value for value in selected if value is not None]
+    return reduce(node, present) if present else None
+
+
+def reduce(node: Aggregate, values: Sequence[Value]) -> Value:
+    """What the node's reduction makes of values in the order of their positions, at least one and none of them None.
+
+    Raises:
+        UndefinedError: if the values have no mean, or no greatest or least.
+    """
+    match node.reduction:
+        case "first":
+            return values[0]
+        case "last":
+            return values[-1]
     try:
-        return mean(present) if present else None
+        return mean(values) if node.reduction == "mean" else extreme(values, greatest=node.reduction == "max")
     except ValueError as error:
         raise UndefinedError(str(error), node) from error

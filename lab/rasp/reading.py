@@ -1,64 +1,131 @@
-"""Between values and coordinates of the residual stream: what a value should look like there, and what is there."""
+"""From coordinates of the stream back to the values of a program's s-ops."""
 
-from bisect import bisect
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from microtome.lab.rasp.compiler.heads import sink_share
-from microtome.lab.rasp.compiler.infer import Facts
-from microtome.lab.rasp.compiler.layout import Basis
+import numpy as np
+from torch import Tensor
+
+from microtome.lab.rasp.compiler.operations import Direction
+from microtome.lab.rasp.language import Expression, Map, SequenceMap, SOp, topological
 from microtome.lab.rasp.values import Value, key
+from microtome.lab.rasp.verify import point_after
 
-CODE_TOLERANCE = 0.25
-"""How far a direction that stands for a value may be from 0 or 1 and still be taken for it by any neuron."""
+if TYPE_CHECKING:
+    from microtome.lab.rasp.compiled import Compiled
 
-
-def coordinates(basis: Basis, facts: Facts, value: Value) -> tuple[float, ...]:
-    """Where the stream should be along `basis.directions` when the variable has the value.
-
-    Raises:
-        KeyError: if the variable cannot have the value.
-    """
-    row = dict.fromkeys(basis.directions, 0.0)
-    stray = any(key(value) == key(v) for v in facts.strays)
-    if facts.averaged and not stray:
-        row[basis.number] = float(value)
-    if basis.share is not None:
-        row[basis.share] = sink_share(value, basis.values)
-    if stray or not facts.averaged or len(basis.values) > len(facts.strays):
-        row[basis.code(value)] = 1.0
-    return tuple(row.values())
+MAX_COMBINATIONS = 2**16
+"""Most combinations of values among which a reading is looked for."""
+TOLERANCE = 0.02
+"""How far a coordinate may be off, relative to the distance between two that mean something else."""
 
 
-def tolerances(basis: Basis, facts: Facts) -> tuple[float, ...]:
-    """How far each of these coordinates may be off, for the value to be certain."""
-    shares = sorted(sink_share(w, basis.values) for w in basis.values) if basis.share is not None else []
-    gap = min((b - a for a, b in pairwise(shares)), default=1.0)
-    special = {basis.number: facts.error, basis.share: gap / 4}
-    return tuple(special.get(direction, CODE_TOLERANCE) for direction in basis.directions)
+@dataclass(frozen=True)
+class OneOf:
+    """The stream leaves these values open."""
+
+    values: tuple[Value, ...]
+
+    def __repr__(self) -> str:
+        return f"OneOf{self.values!r}"
 
 
-def value_at(basis: Basis, facts: Facts, vector: Sequence[float]) -> Value:
-    """The value that coordinates along `basis.directions` come nearest to."""
-    row = dict(zip(basis.directions, vector, strict=True))
-    if not facts.averaged:
-        return max(basis.values, key=lambda value: row[basis.code(value)])
-    return average_reader(facts)(row[basis.number], [row[basis.code(v)] for v in facts.strays])
+Read = Mapping[str, list[list[Value | OneOf]]]
+"""By label of the s-op: for each input of the batch and each of its positions, the value, or the values that it may be.
+
+An s-op of which the stream holds nothing is not listed.
+"""
 
 
-def average_reader(facts: Facts) -> Callable[[float, Sequence[float]], Value]:
-    """The function from an average's number, and how strongly each stray is on, to its value.
+def read(compiled: "Compiled", cache: Mapping[str, Tensor], layer: int) -> Read:
+    """See `Compiled.read`."""
+    depth = compiled.model.cfg.n_layers
+    if not -1 <= layer < depth:
+        raise ValueError(f"the model has layers 0 to {depth - 1}, and -1 stands for the embedding; there is no {layer}")
+    stream = cache[point_after(compiled, 2 * layer + 2)][:, compiled.sink :].double().cpu().numpy()
+    held = compiled.lowered.plan.allocation.at(2 * layer + 2)
+    found: dict[str, list[list[Value | OneOf]]] = {}
+    for expression in topological(compiled.program):
+        if isinstance(expression, SOp):
+            values = _read_one(compiled, expression, held, stream)
+            if values is not None:
+                found.setdefault(expression.label, values)
+    return found
 
-    That is the stray that is on, else the listed number nearest to the number, else (none being listed) the number.
-    """
-    strays = {key(v) for v in facts.strays}
-    levels = [v for v in facts.values or () if key(v) not in strays]
-    midpoints = [(a + b) / 2 for a, b in pairwise(levels)]
 
-    def read(number: float, flags: Sequence[float]) -> Value:
-        for value, flag in zip(facts.strays, flags, strict=True):
-            if flag > 0.5:
-                return value
-        return levels[bisect(midpoints, number)] if levels else number
+def _read_one(
+    compiled: "Compiled", expression: Expression, held: Mapping[Direction, int], stream: np.ndarray
+) -> list[list[Value | OneOf]] | None:
+    inference = compiled.lowered.inference
+    node = compiled.lowered.images[expression]
+    facts = inference.facts[node]
+    numbers = [d for d in held if d.table is None and d.sops[0] is node]
+    if facts.values is None:
+        return stream[..., held[numbers[0]]].tolist() if numbers else None
+    arguments, image = _leaves(inference, node)
+    if arguments is None:
+        return None
+    atoms = set(arguments)
+    bearing = [d for d in held if all(s in atoms or s is node for s in d.sops)]
+    if not bearing:
+        return None
+    combinations = list(np.ndindex(image.shape))
+    coordinates = np.array(
+        [[_coordinate(inference, d, arguments, node, image, c) for d in bearing] for c in combinations]
+    )
+    meant = np.array([image[c] for c in combinations])
+    scale = np.array([_gap(coordinates[:, j]) for j in range(len(bearing))])
+    columns = [held[d] for d in bearing]
+    known: dict[bytes, Value | OneOf] = {}
+    result = []
+    for row in stream[..., columns]:
+        result.append([_decoded(x, coordinates, scale, meant, facts.values, known) for x in row])
+    return result
 
-    return read
+
+def _leaves(inference, node: SOp) -> tuple[list[SOp] | None, np.ndarray]:
+    """The s-ops that a node is a function of at its own position, and the number of its value for each combination."""
+    arguments = [node]
+    image = np.arange(len(inference.facts[node].values))
+    while True:
+        place = next((i for i, s in enumerate(arguments) if isinstance(s, Map | SequenceMap)), None)
+        if place is None:
+            return arguments, image
+        inner = inference.images.get(arguments[place])
+        if inner is None or image.size // image.shape[place] * inner.size > MAX_COMBINATIONS:
+            return None, image
+        shape = (1,) * place + inner.shape + (1,) * (image.ndim - place - 1)
+        image = np.where((inner < 0).reshape(shape), -1, np.take(image, np.maximum(inner, 0), axis=place))
+        arguments[place : place + 1] = arguments[place].children
+        for i in reversed(range(len(arguments))):
+            j = next(j for j in range(len(arguments)) if arguments[j] is arguments[i])
+            if j < i:
+                image = np.moveaxis(np.diagonal(image, axis1=j, axis2=i), -1, j)
+                del arguments[i]
+
+
+def _coordinate(inference, direction: Direction, arguments, node: SOp, image, place) -> float:
+    values = {id(s): inference.facts[s].values[i] for s, i in zip(arguments, place, strict=True)}
+    if image[place] >= 0:
+        values[id(node)] = inference.facts[node].values[image[place]]
+    try:
+        return direction.expected(*(values[id(s)] for s in direction.sops))
+    except KeyError:
+        return float("nan")
+
+
+def _gap(coordinates: np.ndarray) -> float:
+    distinct = np.unique(coordinates[~np.isnan(coordinates)])
+    return float(np.diff(distinct).min()) if len(distinct) > 1 else 1.0
+
+
+def _decoded(x, coordinates, scale, meant, values, known) -> Value | OneOf:
+    mark = np.round(x, 6).tobytes()
+    if mark not in known:
+        with np.errstate(invalid="ignore"):
+            near = (np.abs(coordinates - x) <= TOLERANCE * scale + 1e-5 * np.abs(x)).all(1) & (meant >= 0)
+        fitting = np.unique(meant[near]).tolist()
+        found = {key(values[i]): values[i] for i in fitting}
+        known[mark] = next(iter(found.values())) if len(found) == 1 else OneOf(tuple(found.values()))
+    return known[mark]

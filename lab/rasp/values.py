@@ -6,6 +6,7 @@ compared through `key`. In an average, True counts as 1 and False as 0.
 
 import math
 import numbers
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -59,12 +60,30 @@ def mean(values: Sequence[Value]) -> Value:
     Raises:
         ValueError: if the values differ and one of them is no number.
     """
-    if len({key(v) for v in values}) == 1:
+    counts = Counter(map(key, values))
+    if len(counts) == 1:
         return values[0]
-    strangers = [v for v in values if not is_numeric(v)]
+    distinct = {key(v): v for v in values}
+    strangers = [v for v in distinct.values() if not is_numeric(v)]
     if strangers:
         raise ValueError(f"{strangers[0]!r} is not a number and cannot be averaged with other values")
-    return plain(sum(map(fraction, values)) / len(values))
+    return plain(sum(fraction(v) * counts[k] for k, v in distinct.items()) / len(values))
+
+
+def extreme(values: Sequence[Value], *, greatest: bool) -> Value:
+    """The greatest or the least of the values, whatever their order; of True and 1, which Python calls equal, 1.
+
+    Raises:
+        ValueError: if some of the values cannot be compared.
+    """
+    distinct = list({key(v): v for v in values}.values())
+    if len(distinct) == 1:
+        return distinct[0]
+    try:
+        best = max(distinct) if greatest else min(distinct)
+    except TypeError as error:
+        raise ValueError(f"{distinct[0]!r} and {distinct[1]!r} cannot be compared: {error}") from error
+    return max((v for v in distinct if v == best), key=lambda v: repr(key(v)))
 
 
 @lru_cache(maxsize=4096)

@@ -1,21 +1,20 @@
-"""Holding a compiled model against the interpreter: every node of the program, on all inputs or on drawn ones."""
+"""Holding a compiled model against the interpreter: every direction of its stream, on all inputs or on drawn ones."""
 
 import itertools
 import random
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from microtome.lab.rasp.compiler.infer import Facts, Setting
-from microtome.lab.rasp.compiler.layout import Basis
-from microtome.lab.rasp.errors import RaspError
-from microtome.lab.rasp.interpreter import trace
-from microtome.lab.rasp.language import SOp, topological
-from microtome.lab.rasp.reading import coordinates, tolerances, value_at
+from microtome.lab.rasp.compiler.allocate import Life
+from microtome.lab.rasp.compiler.facts import Setting
+from microtome.lab.rasp.compiler.operations import Direction
+from microtome.lab.rasp.errors import RaspError, UndefinedError
+from microtome.lab.rasp.interpreter import evaluate, trace
+from microtome.lab.rasp.language import Indices
 from microtome.lab.rasp.values import Value, is_numeric, key
 
 if TYPE_CHECKING:
@@ -24,14 +23,16 @@ if TYPE_CHECKING:
 EXHAUSTIVE_LIMIT = 20_000
 """Up to how many inputs all of them are run."""
 CHUNK = 500_000
-"""Most numbers of residual stream that one forward pass may leave."""
+"""Most numbers of residual stream that one forward pass may leave, a layer."""
+ROUNDING = 1e-5
+"""How far a coordinate may be off beyond its certified error, relative to its size."""
 
 Input = tuple[Value, ...]
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """The first input on which the model differs, and the first node there, in the order of computation."""
+    """The first input on which the model differs, and the first direction there, in the order of computation."""
 
     tokens: Input
     node: str
@@ -48,14 +49,16 @@ class Report:
         inputs: how many inputs were run.
         exhaustive: whether these are all inputs of length 1 to max_len.
         mismatch: the first difference, or None.
-        deviation: the largest distance of any coordinate of the final residual stream from what the interpreter's
-            values say it should be, over all nodes and inputs.
+        deviation: the largest distance of any coordinate of the stream from what the interpreter's values say it should
+            be, over all directions and inputs.
+        undefined: how many inputs were left out, because the program is not defined on them.
     """
 
     inputs: int
     exhaustive: bool
     mismatch: Mismatch | None
     deviation: float
+    undefined: int = 0
 
     @property
     def equal(self) -> bool:
@@ -64,6 +67,8 @@ class Report:
 
     def __str__(self) -> str:
         which = f"all {self.inputs:,} inputs" if self.exhaustive else f"{self.inputs:,} drawn inputs"
+        if self.undefined:
+            which += f" on which the program is defined (on {self.undefined:,} it is not)"
         if self.mismatch is None:
             return f"equals the interpreter on {which}; largest deviation in the stream {self.deviation:.1e}"
         m = self.mismatch
@@ -73,23 +78,26 @@ class Report:
         )
 
 
-def verify(compiled: "Compiled", *, samples: int, limit: int, seed: int) -> Report:
+def verify(compiled: "Compiled", *, exhaustive: bool | None, samples: int, limit: int, seed: int) -> Report:
     """Runs model and interpreter side by side; see `Compiled.verify`."""
-    setting = compiled.inference.setting
+    setting = compiled.lowered.plan.setting
     total = sum(len(setting.vocab) ** length for length in range(1, setting.max_len + 1))
-    exhaustive = total <= limit
+    exhaustive = total <= limit if exhaustive is None else exhaustive
     if not exhaustive and samples < 1:
-        raise RaspError(
-            f"there are {total:,} inputs, more than {limit:,}, so samples must be at least 1, not {samples}"
-        )
+        raise RaspError(f"to draw inputs from {total:,}, samples must be at least 1, not {samples}")
     inputs = every_input(setting.vocab, setting.max_len) if exhaustive else draw(setting, samples, seed)
-    run, deviation = 0, 0.0
+    run, undefined, deviation = 0, 0, 0.0
     for chunk in _chunks(inputs, CHUNK // (len(compiled.labels) * (1 + setting.max_len))):
-        mismatch, distance = _compare(compiled, chunk)
-        run, deviation = run + len(chunk), max(deviation, distance)
+        traced = [_traced(compiled, tokens) for tokens in chunk]
+        defined = [i for i, values in enumerate(traced) if values is not None]
+        undefined += len(chunk) - len(defined)
+        if not defined:
+            continue
+        mismatch, distance = _compare(compiled, [chunk[i] for i in defined], [traced[i] for i in defined])
+        run, deviation = run + len(defined), max(deviation, distance)
         if mismatch is not None:
-            return Report(run, exhaustive, mismatch, deviation)
-    return Report(run, exhaustive, None, deviation)
+            return Report(run, exhaustive, mismatch, deviation, undefined)
+    return Report(run, exhaustive, None, deviation, undefined)
 
 
 def every_input(vocab: Sequence[Value], max_len: int) -> Iterator[Input]:
@@ -99,13 +107,17 @@ def every_input(vocab: Sequence[Value], max_len: int) -> Iterator[Input]:
 
 def draw(setting: Setting, samples: int, seed: int) -> Iterator[Input]:
     """Inputs sorted by length: half of full length, the rest of any; tokens from a random part of the vocabulary, so
-    that there are inputs with many repetitions and with few."""
+    that there are inputs with many repetitions and with few; a quarter with as few repetitions as can be."""
     generator = random.Random(seed)
     drawn = []
     for i in range(samples):
         length = setting.max_len if i % 2 else generator.randint(1, setting.max_len)
         part = generator.sample(setting.vocab, generator.randint(1, len(setting.vocab)))
-        drawn.append(tuple(generator.choices(part, k=length)))
+        if i % 4 == 2:
+            length = min(length, len(setting.vocab))
+            drawn.append(tuple(generator.sample(setting.vocab, length)))
+        else:
+            drawn.append(tuple(generator.choices(part, k=length)))
     return iter(sorted(drawn, key=len))
 
 
@@ -115,68 +127,89 @@ def _chunks(inputs: Iterator[Input], most: int) -> Iterator[list[Input]]:
             yield chunk
 
 
-def _compare(compiled: "Compiled", inputs: list[Input]) -> tuple[Mismatch | None, float]:
+def _traced(compiled: "Compiled", tokens: Input) -> tuple[dict, list[Value]] | None:
+    """The values of every node of the compiled program, and the given program's; None where it is not defined."""
+    causal = compiled.lowered.plan.setting.causal
+    try:
+        return trace(compiled.lowered.core, tokens, causal=causal), evaluate(compiled.program, tokens, causal=causal)
+    except (UndefinedError, RaspError):
+        return None
+
+
+def _compare(compiled: "Compiled", inputs: list[Input], traced: list) -> tuple[Mismatch | None, float]:
     """The first mismatch on inputs of one length, and the largest deviation."""
-    traces = [trace(compiled.program, tokens, causal=compiled.inference.setting.causal) for tokens in inputs]
-    last = f"blocks.{compiled.model.cfg.n_layers - 1}.hook_resid_post"
+    allocation = compiled.lowered.plan.allocation
+    points = {life: point(compiled, life) for life in allocation.lives}
     with torch.no_grad():
-        logits, cache = compiled.model.run_with_cache(compiled.encode(inputs), names_filter=last)
-    stream = cache[last][:, 1:].cpu()
+        logits, cache = compiled.model.run_with_cache(
+            compiled.encode(inputs), names_filter=sorted(set(points.values()) | {point_after(compiled, 0)})
+        )
     deviation, first = 0.0, None
-    for node in topological(compiled.program):
-        if not isinstance(node, SOp):
-            continue
-        held = stream[..., [compiled.labels.index(d) for d in compiled.basis(node).directions]]
-        wrong, distance = _held(compiled, node, [t[node] for t in traces], held)
-        deviation = max(deviation, distance)
-        i, position = next(map(tuple, wrong.nonzero().tolist()), (len(inputs), 0))
+    for life in allocation.lives:
+        held = cache[points[life]][:, compiled.sink :, life.column].double().cpu().numpy()
+        wanted, allowed = _wanted(life.direction, traced, len(inputs[0]))
+        distance = np.abs(held - wanted)
+        deviation = max(deviation, float(distance.max()))
+        wrong = ~(distance <= allowed)
+        i, position = next(map(tuple, np.argwhere(wrong).tolist()), (len(inputs), 0))
         if i < (len(inputs) if first is None else first[0]):
-            first = (i, position, node, value_at(*_basis_and_facts(compiled, node), held[i, position].tolist()))
+            first = (i, position, life.direction.name, wanted[i, position], float(held[i, position]))
     if first is None:
-        first = _misread(compiled, [t[compiled.program] for t in traces], compiled.decode(logits))
+        first = _misread(compiled, [values for _, values in traced], compiled.decode(logits))
     if first is None:
         return None, deviation
-    i, position, node, found = first
-    name = compiled.basis(node).variable
-    return Mismatch(inputs[i], name, position, traces[i][node][position], found), deviation
+    i, position, name, expected, found = first
+    return Mismatch(inputs[i], name, position, expected, found), deviation
 
 
-def _basis_and_facts(compiled: "Compiled", node: SOp) -> tuple[Basis, Facts]:
-    return compiled.basis(node), compiled.inference.facts[compiled.images[node]]
+def point(compiled: "Compiled", life: Life) -> str:
+    """The last hook point at which a direction is still held."""
+    depth = compiled.model.cfg.n_layers
+    return point_after(compiled, 2 * depth if life.cleared is None else life.cleared - 1)
 
 
-def _held(
-    compiled: "Compiled", node: SOp, values: list[list[Value]], held: Float[Tensor, "batch pos direction"]
-) -> tuple[Bool[Tensor, "batch pos"], float]:
-    """Where the node's directions do not hold its values, and the largest deviation of one of them."""
-    basis, facts = _basis_and_facts(compiled, node)
-    rows: dict[Hashable, tuple[int, tuple[float, ...]]] = {}
-    for value in itertools.chain.from_iterable(values):
-        if key(value) not in rows:
-            rows[key(value)] = (len(rows), _wanted(basis, facts, value))
-    table = torch.tensor([row for _, row in rows.values()], dtype=torch.float64)
-    chosen = torch.tensor([[rows[key(value)][0] for value in sequence] for sequence in values])
-    distance = (held.double() - table[chosen]).abs()
-    allowed = torch.tensor(tolerances(basis, facts), dtype=torch.float64)
-    return ~(distance <= allowed).all(-1), float(distance.max())
+def point_after(compiled: "Compiled", half_layer: int) -> str:
+    """The hook point of the stream after a half-layer."""
+    if half_layer == 0:
+        return "blocks.0.hook_resid_pre"
+    layer = (half_layer - 1) // 2
+    attends = half_layer % 2 and compiled.model.blocks[layer].mlp is not None
+    return f"blocks.{layer}.hook_resid_{'mid' if attends else 'post'}"
 
 
-def _wanted(basis: Basis, facts: Facts, value: Value) -> tuple[float, ...]:
-    """The coordinates of the value; infinite where the compiler did not foresee it, so that nothing comes near."""
+def _wanted(direction: Direction, traced: list, length: int) -> tuple[np.ndarray, float]:
+    """The coordinate at each position of each input, and how far it may be off."""
+    known: dict = {}
+    wanted = np.empty((len(traced), length))
+    for i, (values, _) in enumerate(traced):
+        columns = [
+            values[s] if s in values else list(range(length)) if isinstance(s, Indices) else [length] * length
+            for s in direction.sops
+        ]
+        for position, row in enumerate(zip(*columns, strict=True)):
+            mark = tuple(map(key, row))
+            if mark not in known:
+                known[mark] = _expected(direction, row)
+            wanted[i, position] = known[mark]
+    return wanted, direction.error + ROUNDING * max(1.0, float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)))
+
+
+def _expected(direction: Direction, row: tuple[Value, ...]) -> float:
+    """The coordinate; infinite where the compiler did not foresee the value, so that nothing comes near."""
     try:
-        return coordinates(basis, facts, value)
+        return direction.expected(*row)
     except KeyError:
-        return (float("inf"),) * len(basis.directions)
+        return float("inf")
 
 
-def _misread(
-    compiled: "Compiled", expected: list[list[Value]], found: list[list[Value]]
-) -> tuple[int, int, SOp, Value] | None:
-    """The first output that is not read off as what the stream holds."""
-    facts = compiled.inference.facts[compiled.output]
+def _misread(compiled: "Compiled", expected: list[list[Value]], found: list[list[Value]]):
+    """The first output that is not what the program says."""
+    readout = compiled.lowered.readout
     for i, (row, outputs) in enumerate(zip(expected, found, strict=True)):
         for position, (value, output) in enumerate(zip(row, outputs, strict=True)):
-            number = facts.values is None and is_numeric(value) and is_numeric(output)
-            if abs(value - output) > facts.error if number else key(value) != key(output):
-                return i, position, compiled.program, output
+            # Numbers are averages, which the given program may have rounded in another order.
+            number = readout.values is None and isinstance(value, float) and is_numeric(output)
+            wrong = abs(value - output) > readout.error + 1e-9 if number else key(value) != key(output)
+            if wrong:
+                return i, position, compiled.program.label, value, output
     return None

@@ -1,10 +1,10 @@
 """Select, Aggregate and SelectorWidth as one attention head each.
 
-Scores have four tiers: 0 for a selected key, −1 for a selected key whose value is None, −2 for the sink, −3 and less
-for keys that are not selected. A tier is so deep that the softmax of a lower one is zero in float32 (`emit.TIER`). So
-a head attends evenly to the selected keys that have a value; if there are none, to the selected Nones; if nothing is
-selected, to the sink, which holds the default. A selected key scores exactly 0, for any query, so the attention is
-exactly even.
+Scores have tiers, each so deep that the softmax of a lower one is zero in float32 (`emit.TIER`). A selected key
+scores exactly 0 (or, where nothing else is needed, the same for all selected keys of a query), so the attention is
+exactly even. Below are, in this order and only where they can occur: selected keys whose value is None; the sink, which
+holds the default; and the keys that are not selected. For the largest, smallest, first or last value the selected keys
+are themselves put into tiers.
 
 The sink is position 0 of every sequence, before the first token. For the width of a selector it is raised to the score
 ln β beside selected keys at 0, so that it receives the share β / (β + width). With β the largest width, the shares lie
@@ -13,64 +13,135 @@ in [1/2, 1] and differ by at least 1/(4β), while those of the usual 1 / (1 + wi
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from microtome.lab.rasp.compiler.infer import Inference
-from microtome.lab.rasp.compiler.layout import Layout
-from microtome.lab.rasp.compiler.operations import Head
-from microtome.lab.rasp.compiler.selectors import Truth
-from microtome.lab.rasp.language import Aggregate, Select, SelectorWidth
-from microtome.lab.rasp.values import Value
-from microtome.lab.rasp.values import key as identity
+import numpy as np
 
-ABSENT, SINK, UNSELECTED = -1.0, -2.0, -3.0
+from microtome.lab.rasp.compiler.facts import FLOAT_UNIT
+from microtome.lab.rasp.compiler.operations import Direction, Form, Head
+from microtome.lab.rasp.compiler.scores import scores
+from microtome.lab.rasp.language import Aggregate, Length, SelectorWidth
+from microtome.lab.rasp.values import Value, is_numeric, key
 
-Coordinates = dict[str, dict[int, float]]
+if TYPE_CHECKING:
+    from microtome.lab.rasp.compiler.lower import Lowering, Wish
 
 
-def aggregate(node: Aggregate, inference: Inference, layout: Layout) -> Head:
-    """The head that writes the mean, or the common value, of the selected values."""
-    source, target = layout.bases[node.sop], layout.bases[node]
-    sop, facts = inference.facts[node.sop], inference.facts[node]
-    strays = {identity(v) for v in facts.strays}
-
-    def written(value: Value) -> dict[str, float]:
-        held_as_number = facts.averaged and identity(value) not in strays
-        return {target.number: float(value)} if held_as_number else {target.code(value): 1.0}
-
-    if sop.averaged:
-        value = {source.number: {target.number: 1.0}, **{source.code(v): written(v) for v in sop.strays}}
+def aggregate(lowering: "Lowering", node: Aggregate, wishes: Sequence["Wish"]) -> Head:
+    """The head that writes the mean, or functions of the common value, of the selected values."""
+    facts, sop = lowering.facts(node), lowering.facts(node.sop)
+    select = lowering.inference.truths[node.selector]
+    if facts.averaged:
+        values, sink_values = _average_values(lowering, node, wishes)
     else:
-        value = {source.code(v): written(v) for v in sop.values}
-    holds_none = any(v is None for v in sop.strays)
-    query, keys, width = _table(node.selector, inference.truths[node.selector], layout)
+        values, sink_values = _copied_values(lowering, node, wishes)
+    ordered = _preference(lowering, node)
+    holds_none = any(v is None for v in sop.strays) and not (select.one_position and ordered is None)
+    depth = 0 if ordered is None else ordered[1]
+    by_key = Form({}, 0.0) if ordered is None else ordered[0]
+    if holds_none:
+        by_key = by_key + lowering.flag(node.sop, None, exact=True).times(-1.0 - depth)
+        depth += 1
+    needs_sink = not select.never_empty
+    levels = depth + 1 + needs_sink
+    absolute = needs_sink or depth > 0
+    form = scores(lowering, select, levels, label=node.selector.label, absolute=absolute, even=facts.averaged)
     return Head(
-        label=target.variable,
-        query=query,
-        key=keys,
-        width=width,
-        demoted=(source.code(None),) if holds_none else (),
-        sink_score=SINK,
+        label=node.label,
+        selector=(id(node.selector), node.reduction, levels, id(node.sop) if depth else None),
+        products=form.products,
+        by_query=form.by_query,
+        by_key=form.by_key + by_key,
+        sink_score=-1.0 - depth,
         sink_bonus=0.0,
-        value=value,
-        sink_value={} if inference.truths[node.selector].never_empty else written(node.default),
+        values={d: Form(f.weights) for d, f in values.items()},
+        constants={d: f.bias for d, f in values.items() if f.bias},
+        sink_values={d: sink_values[d] - f.bias for d, f in values.items()} if needs_sink else {},
+        needs_sink=needs_sink,
+        levels=levels,
     )
 
 
-def selector_width(node: SelectorWidth, inference: Inference, layout: Layout) -> Head:
+def _average_values(
+    lowering: "Lowering", node: Aggregate, wishes: Sequence["Wish"]
+) -> tuple[dict[Direction, Form], dict[Direction, float]]:
+    facts, sop = lowering.facts(node), lowering.facts(node.sop)
+    wished = {w.direction: w for w in wishes}
+    default = node.default
+    plain_default = is_numeric(default) and key(default) not in facts.is_stray
+    flags = lowering.flags(node)
+    values, sink = {}, {}
+    for target, wish in wished.items():
+        if target not in flags.values():
+            values[target] = lowering.number(node.sop) + Form({}, wish.offset)
+            sink[target] = (float(default) if plain_default else 0.0) + wish.offset
+    for value, flag in flags.items():
+        if flag not in wished:
+            continue
+        held = any(key(value) == key(v) for v in sop.strays)
+        form = lowering.flag(node.sop, value) if held else Form()
+        values[flag] = form
+        sink[flag] = float(key(value) == key(default))
+    return values, sink
+
+
+def _copied_values(
+    lowering: "Lowering", node: Aggregate, wishes: Sequence["Wish"]
+) -> tuple[dict[Direction, Form], dict[Direction, float]]:
+    facts, sop = lowering.facts(node), lowering.facts(node.sop)
+    values, sink = {}, {}
+    places = [facts.number_of[key(v)] for v in sop.values]
+    for wish in wishes:
+        name = wish.direction.name.replace(node.label, node.sop.label)
+        form = lowering.view((node.sop,), wish.function[places], name=name, exact=True)
+        values[wish.direction] = form + Form({}, wish.offset)
+        default = facts.number_of.get(key(node.default))
+        sink[wish.direction] = wish.offset + (0.0 if default is None else float(wish.function[default]))
+    return values, sink
+
+
+def _preference(lowering: "Lowering", node: Aggregate) -> tuple[Form, int] | None:
+    """What puts the key that the reduction wants above the other selected keys, and how many tiers that spans."""
+    if node.reduction == "mean" or lowering.inference.truths[node.selector].one_position:
+        return None
+    if node.reduction in ("first", "last"):
+        sop, order = lowering.indices, np.arange(lowering.inference.setting.max_len, dtype=float)
+        present = np.ones(len(order), dtype=bool)
+    else:
+        sop, facts = node.sop, lowering.facts(node.sop)
+        present = np.array([v is not None for v in facts.values])
+        order = np.cumsum(present) - 1.0
+    if node.reduction in ("first", "min"):
+        order = -order
+    order = np.where(present, order - order[present].max(), 0.0)
+    name = f"{node.label}: preference"
+    return lowering.view((sop,), order, name=name, exact=True), int(-order.min())
+
+
+def width(lowering: "Lowering", node: SelectorWidth | Length) -> Head:
     """The head that writes the sink's share."""
-    basis = layout.bases[node]
-    query, keys, width = _table(node.selector, inference.truths[node.selector], layout)
-    beta = sink_weight(inference.facts[node].values)
+    widths = lowering.facts(node).values
+    if isinstance(node, Length):
+        form = scores(lowering, None, 1, label=node.label, absolute=True, even=True)
+        selector = 0
+    else:
+        truth = lowering.inference.truths[node.selector]
+        form = scores(lowering, truth, 1, label=node.selector.label, absolute=True, even=True)
+        selector = id(node.selector)
     return Head(
-        label=basis.variable,
-        query=query,
-        key=keys,
-        width=width,
-        demoted=(),
+        label=node.label,
+        selector=(selector, "width", sink_weight(widths)),
+        products=form.products,
+        by_query=form.by_query,
+        by_key=form.by_key,
         sink_score=0.0,
-        sink_bonus=math.log(beta),
-        value={},
-        sink_value={basis.share: 1.0},
+        sink_bonus=math.log(sink_weight(widths)),
+        values={lowering.share(node): Form()},
+        constants={lowering.share(node): rounding_offset(share_grid(widths))},
+        sink_values={lowering.share(node): 1.0},
+        needs_sink=True,
+        levels=1,
     )
 
 
@@ -85,32 +156,27 @@ def sink_share(width: Value, widths: Sequence[Value]) -> float:
     return beta / (beta + width)
 
 
-def _table(node: Select, truth: Truth, layout: Layout) -> tuple[Coordinates, Coordinates, int]:
-    """Query and key coordinates whose product is 0 for selected pairs of values and UNSELECTED for the others.
+def rounding_grid(gap: float) -> float:
+    """The grid on which a raw number is held so that values `gap` apart stay apart: a power of two, gap/16 to gap/8."""
+    return 2.0 ** math.floor(math.log2(gap / 8))
 
-    One dim for each different row of the truth table, marked by the query, or for each different column, marked by the
-    key, whichever are fewer; none for rows or columns that select everything.
+
+def rounding_offset(grid: float) -> float:
+    """What is added to a raw number so that float32 rounds it to the grid.
+
+    Steps then work on few bits: all their sums are exact, in whatever order a processor adds the neurons.
     """
-    queries = [layout.bases[node.queries].code(v) for v in truth.queries]
-    keys = [layout.bases[node.keys].code(v) for v in truth.keys]
-    rows, columns = truth.table, tuple(zip(*truth.table, strict=True))
-    if len(set(rows)) <= len(set(columns)):
-        return _marks(queries, rows, keys)
-    key, query, width = _marks(keys, columns, queries)
-    return query, key, width
+    return grid * 2.0**23
 
 
-def _marks(
-    markers: list[str], rows: Sequence[tuple[bool, ...]], others: list[str]
-) -> tuple[Coordinates, Coordinates, int]:
-    """One dim for each different row with a False in it: 1 at the markers that have the row, UNSELECTED at the others
-    that it does not select; and the number of dims.
-    """
-    dims = {row: i for i, row in enumerate(dict.fromkeys(r for r in rows if not all(r)))}
-    marked = {marker: {dims[row]: 1.0} if row in dims else {} for marker, row in zip(markers, rows, strict=True)}
-    penalised: Coordinates = {other: {} for other in others}
-    for row, dim in dims.items():
-        for other, selected in zip(others, row, strict=True):
-            if not selected:
-                penalised[other][dim] = UNSELECTED
-    return marked, penalised, len(dims)
+def share_grid(widths: Sequence[Value]) -> float:
+    """The grid of a width's share."""
+    shares = sorted(sink_share(w, widths) for w in widths)
+    return rounding_grid(min((b - a for a, b in pairwise(shares)), default=1.0))
+
+
+def share_error(widths: Sequence[Value]) -> float:
+    """Bound on its float32 error: a rounding a key in the softmax's sum, and four for ln β and its exponential;
+    and half a step of the grid."""
+    rounding = (max((1, *widths)) + 4 + 4 * math.log(sink_weight(widths))) * FLOAT_UNIT
+    return rounding + share_grid(widths) / 2

@@ -1,4 +1,4 @@
-"""Pass 7: the weights move into the zoo's own hooked softmax transformer."""
+"""The weights move into the zoo's own hooked softmax transformer."""
 
 import torch
 from torch import Tensor
@@ -10,17 +10,18 @@ from microtome.lab.rasp.compiler.emit import Weights
 def load(weights: Weights, *, causal: bool):
     """A `SequenceModel` of the zoo with a token stem, whose parameters are the weights.
 
-    It has softmax attention, learned positions, ReLU neurons and no norm. Input is the sink (token 0) and then the
-    tokens, numbered from 1 in the order of the vocabulary.
+    It has softmax attention with unscaled scores, learned positions, ReLU neurons (none if no layer has any) and no
+    norm.
     """
     first = weights.layers[0]
     n_heads, d_model, d_head = first.W_Q.shape
+    d_mlp = first.W_in.shape[1]
     model = zoo.sequence(
-        stem={"name": "tokens", "d_vocab": len(weights.W_E), "unembed_bias": False},
-        mixer={"name": "softmax", "d_head": d_head},
+        stem={"name": "tokens", "d_vocab": len(weights.W_E)},
+        mixer={"name": "softmax", "d_head": d_head, "scale": 1.0},
         position="learned",
         norm="none",
-        feedforward={"name": "relu", "d_mlp": first.W_in.shape[1]},
+        feedforward={"name": "relu", "d_mlp": d_mlp} if d_mlp else "none",
         d_model=d_model,
         n_layers=len(weights.layers),
         n_heads=n_heads,
@@ -33,19 +34,20 @@ def load(weights: Weights, *, causal: bool):
         model.embed.weight.copy_(weights.W_E)
         model.pos_embed.weight.copy_(weights.W_pos)
         model.unembed.weight.copy_(weights.W_U.T)
+        model.unembed.bias.copy_(weights.b_U)
         for block, layer in zip(model.blocks, weights.layers, strict=True):
-            for linear, weight, bias in (
-                (block.attn.q, layer.W_Q, layer.b_Q),
-                (block.attn.k, layer.W_K, layer.b_K),
-                (block.attn.v, layer.W_V, None),
-            ):
-                linear.weight.copy_(_rows(weight))
-                if bias is not None:
-                    linear.bias.copy_(bias.flatten())
+            block.attn.q.weight.copy_(_rows(layer.W_Q))
+            block.attn.k.weight.copy_(_rows(layer.W_K))
+            block.attn.v.weight.copy_(_rows(layer.W_V))
+            block.attn.q.bias.copy_(layer.b_Q.flatten())
+            block.attn.k.bias.copy_(layer.b_K.flatten())
             block.attn.o.weight.copy_(layer.W_O.flatten(0, 1).T)
-            block.mlp.in_.weight.copy_(layer.W_in.T)
-            block.mlp.in_.bias.copy_(layer.b_in)
-            block.mlp.out.weight.copy_(layer.W_out.T)
+            block.attn.o.bias.copy_(layer.b_O)
+            if d_mlp:
+                block.mlp.in_.weight.copy_(layer.W_in.T)
+                block.mlp.in_.bias.copy_(layer.b_in)
+                block.mlp.out.weight.copy_(layer.W_out.T)
+                block.mlp.out.bias.copy_(layer.b_out)
     return model
 
 

@@ -1,50 +1,512 @@
-"""Pass 4: each s-op becomes heads and neurons over named directions."""
+"""From what is known of a program to operations: who needs which function of what, from the output backwards.
 
-import math
-from itertools import pairwise
+A consumer never asks for a variable but for a function of it: its number, whether it is 3, its square. Functions of
+one variable that are affine in each other share a direction, and functions of several variables that are sums of
+functions of each cost nothing. Only what is left is computed by neurons (`tables`). Every consumer of a variable comes
+after it in the program, so that going backwards all wishes are known when it is a variable's turn.
+"""
 
-from microtome.lab.rasp.compiler import heads, neurons
-from microtome.lab.rasp.compiler.infer import FLOAT_UNIT, Inference
-from microtome.lab.rasp.compiler.layout import Layout
-from microtome.lab.rasp.compiler.operations import Neurons, Operation
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from microtome.lab.rasp.compiler import heads, readouts
+from microtome.lab.rasp.compiler.facts import Facts, Inference
+from microtome.lab.rasp.compiler.operations import Direction, Form, Operation
 from microtome.lab.rasp.errors import CompileError
-from microtome.lab.rasp.language import Aggregate, Map, SelectorWidth, SequenceMap, SOp, topological
+from microtome.lab.rasp.language import (
+    Aggregate,
+    Indices,
+    Length,
+    Map,
+    SelectorWidth,
+    SequenceMap,
+    SOp,
+    Tokens,
+    operand,
+)
 from microtome.lab.rasp.values import key
 
-
-def lower(program: SOp, inference: Inference, layout: Layout) -> tuple[Operation, ...]:
-    """The operations of the program, each after those that it reads. Selectors are part of the heads that use them."""
-    operations: list[Operation] = []
-    for node in topological(program):
-        match node:
-            case Map():
-                operations.append(neurons.map_values(node, inference, layout))
-            case SequenceMap():
-                operations.append(neurons.map_pairs(node, inference, layout))
-            case SelectorWidth():
-                operations.append(heads.selector_width(node, inference, layout))
-                operations.append(_read_width(node, layout))
-            case Aggregate():
-                operations.append(heads.aggregate(node, inference, layout))
-                operations.extend(_read_average(node, inference, layout))
-    return tuple(operations)
+MAX_FUSED = 2**16
+"""Most combinations of values on which nested functions are looked at as one."""
 
 
-def _read_width(node: SelectorWidth, layout: Layout) -> Neurons:
-    basis = layout.bases[node]
-    levels = {basis.code(w): heads.sink_share(w, basis.values) for w in basis.values}
-    # One rounding a key in the softmax's sum, and four for the score ln β and its exponential.
-    error = (max(basis.values) + 4 + 4 * math.log(heads.sink_weight(basis.values))) * FLOAT_UNIT
-    if min((a - b for a, b in pairwise(levels.values())), default=math.inf) < 4 * error:
-        raise CompileError("float32 cannot tell its widths apart at this max_len; compile for a smaller one", node)
-    return neurons.steps(basis, basis.share, levels, ())
+@dataclass(frozen=True)
+class Variable:
+    """S-ops whose joint value the stream holds functions of: one as its head or the embedding leaves it
+    (`computed` False), or any as neurons compute them."""
+
+    sops: tuple[SOp, ...]
+    computed: bool
 
 
-def _read_average(node: Aggregate, inference: Inference, layout: Layout) -> list[Neurons]:
-    """The steps that give an average its values, if it has directions for them."""
-    basis = layout.bases[node]
-    strays = {key(v) for v in inference.facts[node].strays}
-    levels = {basis.code(v): float(v) for v in basis.values if key(v) not in strays}
-    if basis.number is None or not levels:
-        return []
-    return [neurons.steps(basis, basis.number, levels, (basis.code(v) for v in inference.facts[node].strays))]
+@dataclass(eq=False)
+class Wish:
+    """A function of a variable that somebody reads: its direction and the coordinate for each combination, without
+    the offset that rounds it."""
+
+    direction: Direction
+    function: np.ndarray
+    offset: float = 0.0
+
+
+@dataclass(eq=False)
+class Lowering:
+    """The state of lowering one program.
+
+    Attributes:
+        inference: what is known of the program.
+        rank: the place of each s-op in the order of computation.
+        plain: whether to translate each operation by itself, with one direction a value.
+        wishes: by variable, the functions of it that are read.
+        forms: directions that were read and are held as forms of others.
+        operations: what computes them.
+        embedded: the directions that the embeddings write, by `Tokens` or `Indices`.
+    """
+
+    inference: Inference
+    rank: dict[SOp, int]
+    plain: bool
+    wishes: dict[Variable, dict[bytes, Wish]] = field(default_factory=dict)
+    forms: dict[Direction, Form] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+    embedded: dict[SOp, list[Direction]] = field(default_factory=dict)
+    _queue: list = field(default_factory=list)
+    _order: itertools.count = field(default_factory=itertools.count)
+    _names: Counter = field(default_factory=Counter)
+
+    def facts(self, sop: SOp) -> Facts:
+        return self.inference.facts[sop]
+
+    # ── what consumers ask for ───────────────────────────────────────────────────────────────────────────────────
+
+    def number(self, sop: SOp, *, exact: bool = False) -> Form:
+        """The s-op's number, 0 where it has none."""
+        facts = self.facts(sop)
+        if facts.linear:
+            total = Form({}, facts.bias)
+            for factor, child in facts.linear:
+                total = total + self.number(child).times(factor)
+            return total
+        if facts.averaged and not exact:
+            return self._mean(sop)
+        return self.view((sop,), facts.numbers, name=sop.label, exact=exact)
+
+    def flag(self, sop: SOp, value, *, exact: bool = False) -> Form:
+        """1 where the s-op has the value, else 0."""
+        facts = self.facts(sop)
+        if facts.averaged and key(value) in facts.is_stray and (facts.values is None or not exact):
+            return Form({self._flag(sop, value): 1.0})
+        function = np.zeros(len(facts.values))
+        function[facts.number_of[key(value)]] = 1.0
+        return self.view((sop,), function, name=code_name(sop, value), exact=exact)
+
+    def view(self, sops: Sequence[SOp], function: np.ndarray, *, name: str, exact: bool) -> Form:
+        """A form that equals a function of the joint value of s-ops.
+
+        Args:
+            sops: the arguments.
+            function: one axis an argument, over its values in order; NaN where it does not matter.
+            name: what to call it if it needs a direction.
+            exact: whether rounding from averages of equal values must have been cleaned away.
+        """
+        sops, function = self._reduced(list(sops), function)
+        if not sops:
+            return Form({}, float(np.nan_to_num(function)))
+        if self.plain:
+            return self._coded(sops, function)
+        if len(sops) == 1:
+            return self._leaf(sops[0], function, name, exact)
+        opened = self._opened(sops, function)
+        for arguments, values in opened:
+            parts = additive(values)
+            if parts is not None:
+                total = Form({}, 0.0)
+                for argument, part in zip(arguments, parts, strict=True):
+                    total = total + self.view((argument,), part, name=f"{name}: {argument.label}", exact=exact)
+                return total
+        arguments, values = self._cheapest(opened)
+        if len(arguments) == 1:
+            return self._leaf(arguments[0], values, name, exact)
+        return self.wish(Variable(tuple(arguments), True), values, name)
+
+    def wish(self, variable: Variable, function: np.ndarray, name: str) -> Form:
+        """A form for a function that the variable will hold a direction for."""
+        function = np.asarray(function, dtype=float)
+        known = function[~np.isnan(function)]
+        if known.size == 0 or np.ptp(known) == 0:
+            return Form({}, float(known[0]) if known.size else 0.0)
+        held, scale, bias = self._held(variable, function)
+        wishes = self._open(variable)
+        shape = (held - np.nanmin(held)) / np.ptp(held[~np.isnan(held)])
+        mark = np.round(shape, 9).tobytes()
+        if mark not in wishes:
+            title = self._title(variable, held, name, changed=scale != 1.0 or bias != 0.0)
+            wishes[mark] = Wish(self._direction(title, variable, held), held)
+            return Form({wishes[mark].direction: scale}, bias)
+        held = wishes[mark].function
+        scale = float(np.ptp(known) / np.ptp(held[~np.isnan(held)]))
+        low, high = np.nanargmin(held), np.nanargmax(held)
+        flat = function.ravel()
+        sign = 1.0 if flat[high] >= flat[low] else -1.0
+        return Form({wishes[mark].direction: sign * scale}, float(flat[low] - sign * scale * held.ravel()[low]))
+
+    def _held(self, variable: Variable, function: np.ndarray) -> tuple[np.ndarray, float, float]:
+        """What to hold instead of the function, and how it is got from that by a factor and a bias."""
+        known = function[~np.isnan(function)]
+        low, high = float(known.min()), float(known.max())
+        if len(variable.sops) == 1:
+            facts = self.facts(variable.sops[0])
+            numbers = facts.numbers
+            if facts.all_numeric and np.ptp(numbers) > 0 and not np.isnan(function).any():
+                factor = (function[-1] - function[0]) / (numbers[-1] - numbers[0]) if len(numbers) > 1 else 0.0
+                first = function[0] - factor * numbers[0]
+                if np.abs(function - (factor * numbers + first)).max() <= 1e-12 * max(1.0, abs(high), abs(low)):
+                    return numbers, float(factor), float(first)
+        levels = np.unique(known)
+        if len(levels) == 2:
+            ones = function == high
+            # 1 on the rarer side, so that a direction says that something is the case.
+            if ones.sum() * 2 > known.size and ones.sum() > (function == low).sum():
+                held = np.where(np.isnan(function), np.nan, (function == low).astype(float))
+                return held, low - high, high
+            held = np.where(np.isnan(function), np.nan, ones.astype(float))
+            return held, high - low, low
+        return function, 1.0, 0.0
+
+    def _title(self, variable: Variable, held: np.ndarray, name: str, *, changed: bool) -> str:
+        if len(variable.sops) > 1:
+            return f"not {name}" if changed and len(np.unique(held[~np.isnan(held)])) == 2 else name
+        sop = variable.sops[0]
+        facts = self.facts(sop)
+        if facts.all_numeric and np.array_equal(held, facts.numbers):
+            return sop.label
+        ones = [v for v, one in zip(facts.values, held == 1, strict=True) if one]
+        if len(np.unique(held)) == 2 and len(ones) == 1:
+            return code_name(sop, ones[0])
+        return name
+
+    # ── arguments ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _reduced(self, sops: list[SOp], function: np.ndarray) -> tuple[list[SOp], np.ndarray]:
+        """Maps folded into the function, each s-op once, and only those that make a difference."""
+        function = np.asarray(function, dtype=float)
+        i = 0
+        while i < len(sops):
+            sop = sops[i]
+            if isinstance(sop, Map) and not self.plain and self.facts(sop.inner).values is not None:
+                image = self.inference.images[sop]
+                taken = function.take(np.maximum(image, 0), axis=i)
+                shape = [-1 if j == i else 1 for j in range(function.ndim)]
+                function = np.where((image < 0).reshape(shape), np.nan, taken)
+                sops[i] = sop.inner
+                continue
+            earlier = next((j for j in range(i) if sops[j] is sop), None)
+            if earlier is not None:
+                function = np.moveaxis(np.diagonal(function, axis1=earlier, axis2=i), -1, earlier)
+                del sops[i]
+                continue
+            if _indifferent(function, i):
+                function = np.nanmax(np.where(np.isnan(function), -np.inf, function), axis=i)
+                function = np.where(np.isinf(function), np.nan, function)
+                del sops[i]
+                i = 0
+                continue
+            i += 1
+        if len(sops) > 1 and all(self.facts(s).at is not None for s in sops):
+            reached = np.zeros(function.shape, dtype=bool)
+            reached[tuple(self.facts(s).at for s in sops)] = True
+            function = np.where(reached, function, np.nan)
+        return sops, function
+
+    def _opened(self, sops: list[SOp], function: np.ndarray) -> list[tuple[list[SOp], np.ndarray]]:
+        """The function as it is, and with nested functions opened one after another as far as that stays small."""
+        opened = [(sops, function)]
+        while True:
+            sops, function = opened[-1]
+            place = next((i for i, s in enumerate(sops) if self._can_open(s)), None)
+            if place is None:
+                return opened
+            image = self.inference.images[sops[place]]
+            if function.size // function.shape[place] * image.size > MAX_FUSED:
+                return opened
+            taken = np.take(function, np.maximum(image, 0), axis=place)
+            shape = (1,) * place + image.shape + (1,) * (function.ndim - place - 1)
+            function = np.where((image < 0).reshape(shape), np.nan, taken)
+            inner = [*sops[:place], *sops[place].children, *sops[place + 1 :]]
+            opened.append(self._reduced(inner, function))
+            if not opened[-1][0]:
+                return opened[:-1]
+
+    def _can_open(self, sop: SOp) -> bool:
+        return isinstance(sop, SequenceMap) and not self.facts(sop).linear
+
+    def _cheapest(self, opened: list[tuple[list[SOp], np.ndarray]]) -> tuple[list[SOp], np.ndarray]:
+        """The most opened form that does not need many more neurons than the closed one."""
+        costs = [readouts.cost(self, arguments, values) for arguments, values in opened]
+        known = [c for c in costs if c is not None]
+        if not known:
+            return opened[0]
+        limit = max(readouts.FEW, 3 * (costs[0] if costs[0] is not None else min(known)))
+        fitting = [i for i, c in enumerate(costs) if c is not None and c <= limit]
+        return opened[fitting[-1]] if fitting else opened[costs.index(min(known))]
+
+    def _leaf(self, sop: SOp, function: np.ndarray, name: str, exact: bool) -> Form:
+        """A function of one variable."""
+        facts = self.facts(sop)
+        if isinstance(sop, SequenceMap):
+            image = self.inference.images[sop]
+            opened = np.where(image < 0, np.nan, function[np.maximum(image, 0)])
+            return self.view(sop.sops, opened, name=name, exact=exact)
+        if isinstance(sop, SelectorWidth | Length) or facts.averaged or (exact and not facts.exact):
+            return self.wish(Variable((sop,), True), function, name)
+        return self.wish(Variable((sop,), False), function, name)
+
+    def _coded(self, sops: list[SOp], function: np.ndarray) -> Form:
+        """Plain translation: every s-op has one direction a value, and every function of several its neurons."""
+        if len(sops) > 1:
+            return self.wish(Variable(tuple(sops), True), function, " ".join(s.label for s in sops))
+        (sop,) = sops
+        source = isinstance(sop, Tokens | Indices) or (isinstance(sop, Aggregate) and not self.facts(sop).averaged)
+        variable = Variable((sop,), not source)
+        total = Form({}, 0.0)
+        for i, value in enumerate(self.facts(sop).values):
+            code = np.zeros(len(function))
+            code[i] = 1.0
+            if function[i] != 0 and not np.isnan(function[i]):
+                total = total + self.wish(variable, code, code_name(sop, value)).times(float(function[i]))
+        return total
+
+    # ── directions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def share(self, sop: SOp) -> Direction:
+        """The raw direction of a width: the sink's share of attention."""
+        return self._raw(sop, "sink share", lambda title: self._share_direction(sop, title))
+
+    def _share_direction(self, sop: SOp, title: str) -> Direction:
+        widths = self.facts(sop).values
+        offset = heads.rounding_offset(heads.share_grid(widths))
+        table = {(key(w),): heads.sink_share(w, widths) + offset for w in widths}
+        return Direction(title, (sop,), table, error=heads.share_error(widths))
+
+    def _mean(self, sop: SOp) -> Form:
+        facts = self.facts(sop)
+        direction = self._raw(
+            sop, "", lambda title: Direction(title, (sop,), None, strays=facts.is_stray, error=facts.error)
+        )
+        return Form({direction: 1.0})
+
+    def rounded(self, sop: SOp, numbers: np.ndarray, kind: str) -> tuple[Form, float]:
+        """A raw number of an aggregate, rounded to a grid for steps to read, and the grid."""
+        facts = self.facts(sop)
+        gap = float(np.diff(np.unique(numbers)).min(initial=1.0 if len(numbers) < 2 else np.inf))
+        error = self.raw_error(sop, numbers)
+        grid = heads.rounding_grid(max(gap, 4 * error))
+        offset = heads.rounding_offset(grid)
+        values = [v for v in facts.values if not facts.averaged or key(v) not in facts.is_stray]
+        table = {(key(v),): float(x) + offset for v, x in zip(values, numbers, strict=True)}
+        table |= {(key(v),): offset for v in facts.strays if facts.averaged}
+        function = np.zeros(0) if facts.averaged else np.asarray(numbers, dtype=float)
+        direction = self._raw(
+            sop,
+            f"{kind} rounded",
+            lambda title: Direction(title, (sop,), table, error=error + grid / 2),
+            function=function,
+            offset=offset,
+        )
+        return Form({direction: 1.0}, -offset), grid
+
+    def raw_error(self, sop: SOp, numbers: np.ndarray) -> float:
+        """Bound on the float32 error of an aggregate's raw number."""
+        facts = self.facts(sop)
+        if facts.averaged:
+            return facts.error
+        return 2 * (self.inference.setting.max_len + 4) * 2.0**-24 * float(np.abs(numbers).max(initial=0.0))
+
+    def mean_direction(self, sop: SOp) -> Direction:
+        """The raw direction of an average's number."""
+        (direction,) = self._mean(sop).weights
+        return direction
+
+    def _flag(self, sop: SOp, value) -> Direction:
+        facts = self.facts(sop)
+        table = _Flag(key(value))
+        return self._raw(sop, f"={value!r}", lambda title: Direction(title, (sop,), table, error=facts.error))
+
+    def flags(self, sop: SOp) -> dict[str, Direction]:
+        """The raw directions of an average that say that it is no number, by value."""
+        return {v: self._flag(sop, v) for v in self.facts(sop).strays}
+
+    def _raw(self, sop: SOp, kind: str, make, *, function=np.zeros(0), offset: float = 0.0) -> Direction:
+        wishes = self._open(Variable((sop,), False))
+        mark = f"raw {kind}".encode()
+        if mark not in wishes:
+            join = "" if not kind or kind.startswith("=") else ": "
+            wishes[mark] = Wish(make(self._unique(f"{operand(sop)}{join}{kind}")), function, offset)
+        return wishes[mark].direction
+
+    def _direction(self, name: str, variable: Variable, function: np.ndarray) -> Direction:
+        values = [self.facts(s).values for s in variable.sops]
+        table = {
+            tuple(key(values[axis][i]) for axis, i in enumerate(place)): float(function[place])
+            for place in np.ndindex(function.shape)
+            if not np.isnan(function[place])
+        }
+        whole = all(x == round(x) for x in table.values())
+        (sop, *others) = variable.sops
+        if variable.computed and not others and not self.plain:
+            error = 0.0 if whole else 64 * 2.0**-24 * max(map(abs, table.values()))
+            return Direction(self._unique(name), variable.sops, table, error=error)
+        rounded = not others and not variable.computed and not self.facts(sop).exact
+        largest = max(map(abs, table.values()))
+        error = (2 * (self.inference.setting.max_len + 4) if rounded else 0 if whole else 64) * 2.0**-24 * largest
+        return Direction(self._unique(name), variable.sops, table, error=error)
+
+    def rounding(self, sop: SOp, function: np.ndarray) -> float:
+        """Bound on the error of a function of whole numbers that steps read off a raw number."""
+        while isinstance(sop, Map):
+            image = self.inference.images[sop]
+            function = np.asarray(function)[np.maximum(image, 0)]
+            sop = sop.inner
+        facts = self.facts(sop)
+        if not facts.averaged and facts.exact:
+            return 0.0
+        if isinstance(sop, SelectorWidth | Length):
+            spread, grid = 0.5, heads.share_grid(facts.values)
+        else:
+            numbers = facts.numbers if facts.averaged else np.arange(len(facts.values), dtype=float)
+            gap = float(np.diff(np.unique(numbers)).min(initial=np.inf)) if len(facts.values) > 1 else 1.0
+            spread = float(np.ptp(numbers))
+            grid = heads.rounding_grid(max(gap, 4 * self.raw_error(sop, numbers)))
+        units = 2 * float(np.abs(np.diff(function)).sum()) * spread / grid
+        return 0.0 if units < 2**23 else 2.0**-23 * units
+
+    def _unique(self, name: str) -> str:
+        self._names[name] += 1
+        return name if self._names[name] == 1 else f"{name}#{self._names[name]}"
+
+    def _open(self, variable: Variable) -> dict[bytes, Wish]:
+        """The wishes of a variable, which is queued when the first comes."""
+        if variable not in self.wishes:
+            self.wishes[variable] = {}
+            # Neurons on several variables read what neurons make of one of them, and so have their turn before.
+            rank = max(self.rank[s] for s in variable.sops) + 0.5 * variable.computed + 0.25 * (len(variable.sops) > 1)
+            heapq.heappush(self._queue, (-rank, next(self._order), variable))
+        return self.wishes[variable]
+
+    # ── the way back ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self) -> None:
+        """Lowers every variable that is read, the last first."""
+        while self._queue:
+            _, _, variable = heapq.heappop(self._queue)
+            wishes = self._based(variable)
+            (sop, *_) = variable.sops
+            if variable.computed:
+                self.operations.append(readouts.neurons(self, variable, wishes))
+            elif isinstance(sop, Tokens | Indices):
+                self.embedded[sop] = [wish.direction for wish in wishes]
+            elif isinstance(sop, Aggregate):
+                self.operations.append(heads.aggregate(self, sop, wishes))
+            elif isinstance(sop, SelectorWidth | Length):
+                self.operations.append(heads.width(self, sop))
+            else:
+                raise CompileError(f"the compiler cannot lower {type(sop).__name__}", sop)
+        self.operations = [readouts.resolved(operation, self.forms) for operation in reversed(self.operations)]
+
+    def _based(self, variable: Variable) -> list[Wish]:
+        """The wishes, or one direction a value in their place where these are no more."""
+        wishes = list(self.wishes[variable].values())
+        functions = [w for w in wishes if w.function.size and not w.offset]
+        if len(variable.sops) > 1 or not functions or self.plain:
+            return wishes
+        (sop,) = variable.sops
+        facts = self.facts(sop)
+        if len(functions) < len(facts.values):
+            return wishes
+        codes = []
+        by_shape = {w.function.tobytes(): w for w in functions}
+        for i, value in enumerate(facts.values):
+            one = np.zeros(len(facts.values))
+            one[i] = 1.0
+            wish = by_shape.get(one.tobytes()) or Wish(self._direction(code_name(sop, value), variable, one), one)
+            codes.append(wish)
+        for wish in functions:
+            if wish not in codes:
+                weights = {c.direction: float(x) for c, x in zip(codes, wish.function, strict=True) if x != 0}
+                self.forms[wish.direction] = Form(weights)
+        return [*(w for w in wishes if not w.function.size or w.offset), *codes]
+
+
+class _Flag(dict):
+    """The table of a flag, which is 0 for all values but one, listed or not."""
+
+    def __init__(self, on):
+        super().__init__({(on,): 1.0})
+
+    def __missing__(self, _) -> float:
+        return 0.0
+
+
+def code_name(sop: SOp, value) -> str:
+    """What the direction that stands for a value is called."""
+    return f"{operand(sop)}={value:.5g}" if isinstance(value, float) else f"{operand(sop)}={value!r}"
+
+
+def additive(function: np.ndarray) -> list[np.ndarray] | None:
+    """Functions of each argument alone that sum to the function wherever it is known, or None."""
+    if np.isnan(function).any():
+        return _additive_known(function)
+    corner = function[(0,) * function.ndim]
+    parts, total = [], np.zeros(function.shape)
+    for axis in range(function.ndim):
+        line = function[tuple(slice(None) if i == axis else 0 for i in range(function.ndim))]
+        part = line - (corner if axis else 0.0)
+        parts.append(part)
+        total = total + part.reshape([-1 if i == axis else 1 for i in range(function.ndim)])
+    scale = max(1.0, float(np.abs(function).max()))
+    return parts if np.abs(total - function).max() <= 1e-12 * scale else None
+
+
+def _additive_known(function: np.ndarray) -> list[np.ndarray] | None:
+    """As `additive`, where some combinations never occur: solved over those that do, if small."""
+    known = np.argwhere(~np.isnan(function))
+    if function.ndim != 2 or len(known) == 0:
+        return None
+    rows, columns = function.shape
+    part = [np.full(rows, np.nan), np.full(columns, np.nan)]
+    neighbours: dict[tuple[int, int], list[int]] = {}
+    for r, c in known.tolist():
+        neighbours.setdefault((0, r), []).append(c)
+        neighbours.setdefault((1, c), []).append(r)
+    for start in neighbours:
+        if not np.isnan(part[start[0]][start[1]]):
+            continue
+        part[start[0]][start[1]] = 0.0
+        stack = [start]
+        while stack:
+            side, i = stack.pop()
+            for j in neighbours[side, i]:
+                if np.isnan(part[1 - side][j]):
+                    value = function[i, j] if side == 0 else function[j, i]
+                    part[1 - side][j] = value - part[side][i]
+                    stack.append((1 - side, j))
+    total = part[0][:, None] + part[1][None, :]
+    scale = max(1.0, float(np.nanmax(np.abs(function))))
+    with np.errstate(invalid="ignore"):
+        fits = np.abs(total - function)[~np.isnan(function)].max() <= 1e-12 * scale
+    return [np.nan_to_num(p) for p in part] if fits else None
+
+
+def _indifferent(function: np.ndarray, axis: int) -> bool:
+    """Whether an argument makes no difference wherever the function is known."""
+    if function.shape[axis] == 1:
+        return True
+    with np.errstate(all="ignore"):
+        low = np.where(np.isnan(function), np.inf, function).min(axis)
+        high = np.where(np.isnan(function), -np.inf, function).max(axis)
+    return bool((high <= low).all())

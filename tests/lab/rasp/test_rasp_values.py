@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from microtome.lab.rasp.values import key, mean, plain, unique
+from microtome.lab.rasp.values import extreme, key, mean, plain, unique
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,28 @@ def test_mean_does_not_depend_on_the_order(numbers, random):
     numbers = [plain(n) for n in numbers]
     shuffled = random.sample(numbers, len(numbers))
     assert mean(shuffled) == mean(numbers)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(-3, 3) | st.booleans() | st.just(0.5), min_size=1, max_size=8), st.randoms())
+def test_extremes_do_not_depend_on_the_order(values, random):
+    shuffled = random.sample(values, len(values))
+    for greatest, python in ((True, max), (False, min)):
+        found = extreme(values, greatest=greatest)
+        assert found == python(values)
+        assert key(found) == key(extreme(shuffled, greatest=greatest))
+
+
+def test_of_true_and_one_the_extreme_is_the_number():
+    assert key(extreme([True, 1], greatest=True)) == key(extreme([1, True, 2], greatest=False)) == key(1)
+    assert key(extreme([(False,), (0,)], greatest=True)) == key((0,))
+    assert extreme([False, False], greatest=True) is False
+
+
+def test_values_without_an_order_have_no_extreme():
+    with pytest.raises(ValueError, match="'a' and 2 cannot be compared"):
+        extreme(["a", 2], greatest=True)
+    assert extreme([("a", None), ("a", None)], greatest=True) == ("a", None)
 
 
 def test_unique_orders_numbers_and_puts_none_last():
