@@ -20,8 +20,8 @@ Place = tuple[int, int]
 def function_text(f: Callable) -> str:
     """How a program would write the function: `len`, `math.floor`, `{'a': 1}.get`, `lambda x: x + 1`.
 
-    Variables that a lambda took from the function around it, and defaults of its parameters, are replaced by their
-    values, where those are literals or functions.
+    Variables that a lambda took from around it, and defaults of its parameters, are replaced by their values, where
+    those are literals or functions; functions of its module stay names.
     """
     if isinstance(f, FunctionType) and f.__name__ == "<lambda>":
         tree = _lambda_tree(f, frozenset())
@@ -40,7 +40,8 @@ def _lambda_tree(f: FunctionType, around: frozenset[CodeType]) -> ast.Lambda | N
     around |= {f.__code__}
     for i, value in enumerate(f.__defaults__ or ()):
         tree.args.defaults[i] = _value_tree(value, around) or tree.args.defaults[i]
-    taken = inspect.getclosurevars(f).nonlocals
+    outside = inspect.getclosurevars(f)
+    taken = {name: value for name, value in outside.globals.items() if not callable(value)} | dict(outside.nonlocals)
     filled = {name: _value_tree(value, around) for name, value in taken.items()}
     return _Fill({name: value for name, value in filled.items() if value is not None}).visit(tree)
 
@@ -83,9 +84,22 @@ def _find(code: CodeType) -> ast.Lambda | None:
         (first, tree)
         for first, last, tree in _lambdas(text)
         if all(first <= (line, column) and (end_line, end) <= last for line, end_line, column, end in places)
-        and [argument.arg for argument in tree.args.args] == list(code.co_varnames[: code.co_argcount])
     ]
-    return max(fitting, key=lambda pair: pair[0])[1] if fitting and places else None
+    if not fitting or not places:
+        return None
+    _, tree = max(fitting, key=lambda pair: pair[0])
+    return tree if _content(_compiled(tree)) == _content(code) else None
+
+
+def _compiled(tree: ast.Lambda) -> CodeType:
+    outer = compile(ast.Expression(tree), "<lambda>", "eval")
+    return next(constant for constant in outer.co_consts if isinstance(constant, CodeType))
+
+
+def _content(code: CodeType) -> tuple:
+    """What the code and its source must share, so that a file changed since then is not taken for the source."""
+    constants = [repr(constant) for constant in code.co_consts if not isinstance(constant, CodeType)]
+    return code.co_varnames, {*code.co_names, *code.co_freevars}, constants
 
 
 @lru_cache(maxsize=64)

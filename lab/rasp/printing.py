@@ -28,6 +28,9 @@ from microtome.lab.rasp.selectors import ConstantSelector, Select, SelectorAnd, 
 INLINE_LIMIT = 60
 """Longest text, in characters, that is written inside another; longer results get a line of their own."""
 
+LINE_LIMIT = 100
+"""Longest line, in characters, that holds more than one operation."""
+
 _INPUTS = {Tokens: "tokens", Indices: "indices", Length: "length"}
 _KINDS = (Full, ConstantSOp, Map, SequenceMap, LinearSequenceMap, SelectorWidth, Aggregate)
 _SELECTORS = (Select, SelectorAnd, SelectorOr, SelectorNot, ConstantSelector)
@@ -60,22 +63,47 @@ def source(program: Expression) -> str:
     once or long to write have a line of their own. A lambda whose source cannot be found is written `<lambda>`.
     """
     readers = Counter(id(child) for node in topological(program) for child in node.children)
-    names = _Names(_functions(program))
-    written: dict[Expression, _Text] = {}
-    lines = []
+    lines = _Lines(program)
     for node in topological(program):
-        text = _annotated(node, _text(node, [written[child] for child in node.children]))
+        text = lines.text(node)
         if type(node) in _INPUTS and not (node.name or node.extra or node is program):
-            written[node] = text
+            lines.written[node] = text
         elif node is program or node.name or readers[id(node)] > 1 or len(text.text) > INLINE_LIMIT:
-            last = node is program and node.name is None
-            variable = "program" if last else names.give(node.name or kind_name(type(node)))
-            naming = f".named({node.name!r})" if node.name not in (None, variable) else ""
-            lines.append(f"{variable} = {text.operand + naming if naming else text.text}")
-            written[node] = _Text(variable)
+            lines.assign(node, text)
         else:
-            written[node] = text
-    return "\n".join(lines)
+            lines.written[node] = text
+    return "\n".join(lines.lines)
+
+
+class _Lines:
+    """The lines so far, and how each expression is written where another reads it."""
+
+    def __init__(self, program: Expression):
+        self.lines: list[str] = []
+        self.written: dict[Expression, _Text] = {}
+        self._program = program
+        self._names = _Names(_functions(program))
+
+    def text(self, node: Expression) -> _Text:
+        """The expression as written; where that is long, what it reads has been given lines of its own."""
+        text = self._composed(node)
+        if len(text.text) > LINE_LIMIT:
+            for child in dict.fromkeys(node.children):
+                if not self.written[child].text.isidentifier():
+                    self.assign(child, self.written[child])
+            text = self._composed(node)
+        return text
+
+    def _composed(self, node: Expression) -> _Text:
+        return _annotated(node, _text(node, [self.written[child] for child in node.children]))
+
+    def assign(self, node: Expression, text: _Text) -> None:
+        """Adds the line that gives the expression a variable."""
+        last = node is self._program and node.name is None
+        variable = "program" if last else self._names.give(node.name or kind_name(type(node)))
+        naming = f".named({node.name!r})" if node.name not in (None, variable) else ""
+        self.lines.append(f"{variable} = {text.operand + naming if naming else text.text}")
+        self.written[node] = _Text(variable)
 
 
 class _Names:

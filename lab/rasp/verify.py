@@ -208,7 +208,8 @@ def _misread(compiled: "Compiled", expected: list[list[Value]], found: list[list
     for i, (row, outputs) in enumerate(zip(expected, found, strict=True)):
         for position, (value, output) in enumerate(zip(row, outputs, strict=True)):
             # Numbers are averages, which the given program may have rounded in another order.
-            number = readout.values is None and isinstance(value, float) and is_numeric(output)
+            loose = isinstance(value, float) or not readout.levels
+            number = readout.values is None and loose and is_numeric(value) and is_numeric(output)
             wrong = abs(value - output) > readout.error + 1e-9 if number else key(value) != key(output)
             if wrong:
                 return i, position, compiled.program.label, value, output

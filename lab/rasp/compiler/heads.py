@@ -13,19 +13,20 @@ in [1/2, 1] and differ by at least 1/(4β), while those of the usual 1 / (1 + wi
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microtome.lab.rasp.compiler.facts import FLOAT_UNIT
+from microtome.lab.rasp.compiler import grid as grids
+from microtome.lab.rasp.compiler import raw
 from microtome.lab.rasp.compiler.operations import Direction, Form, Head
 from microtome.lab.rasp.compiler.scores import scores
 from microtome.lab.rasp.language import Aggregate, Length, SelectorWidth
-from microtome.lab.rasp.values import Value, is_numeric, key
+from microtome.lab.rasp.values import Value, extreme, is_numeric, key
 
 if TYPE_CHECKING:
-    from microtome.lab.rasp.compiler.lower import Lowering, Wish
+    from microtome.lab.rasp.compiler.lower import Lowering
+    from microtome.lab.rasp.compiler.wishes import Wish
 
 
 def aggregate(lowering: "Lowering", node: Aggregate, wishes: Sequence["Wish"]) -> Head:
@@ -70,7 +71,7 @@ def _average_values(
     wished = {w.direction: w for w in wishes}
     default = node.default
     plain_default = is_numeric(default) and key(default) not in facts.is_stray
-    flags = lowering.flags(node)
+    flags = raw.flags(lowering, node)
     values, sink = {}, {}
     for target, wish in wished.items():
         if target not in flags.values():
@@ -111,12 +112,30 @@ def _preference(lowering: "Lowering", node: Aggregate) -> tuple[Form, int] | Non
     else:
         sop, facts = node.sop, lowering.facts(node.sop)
         present = np.array([v is not None for v in facts.values])
-        order = np.cumsum(present) - 1.0
-    if node.reduction in ("first", "min"):
+        order = _ranks(facts.values, greatest=node.reduction == "max")
+    if node.reduction == "first":
         order = -order
     order = np.where(present, order - order[present].max(), 0.0)
     name = f"{node.label}: preference"
     return lowering.view((sop,), order, name=name, exact=True), int(-order.min())
+
+
+def _ranks(values: Sequence[Value], *, greatest: bool) -> np.ndarray:
+    """How many of the others each value is preferred to; two that cannot be compared never meet in one selection."""
+    if not any(v is not None and (isinstance(v, bool) or not is_numeric(v)) for v in values):
+        # Numbers come ascending.
+        ranks = np.arange(len(values), dtype=float)
+        return ranks if greatest else -ranks
+    return np.array([sum(_preferred(v, w, greatest) for w in values) for v in values], dtype=float)
+
+
+def _preferred(value: Value, other: Value, greatest: bool) -> bool:
+    if value is None or other is None or key(value) == key(other):
+        return False
+    try:
+        return key(extreme((value, other), greatest=greatest)) == key(value)
+    except ValueError:
+        return False
 
 
 def width(lowering: "Lowering", node: SelectorWidth | Length) -> Head:
@@ -131,52 +150,15 @@ def width(lowering: "Lowering", node: SelectorWidth | Length) -> Head:
         selector = id(node.selector)
     return Head(
         label=node.label,
-        selector=(selector, "width", sink_weight(widths)),
+        selector=(selector, "width", grids.sink_weight(widths)),
         products=form.products,
         by_query=form.by_query,
         by_key=form.by_key,
         sink_score=0.0,
-        sink_bonus=math.log(sink_weight(widths)),
-        values={lowering.share(node): Form()},
-        constants={lowering.share(node): rounding_offset(share_grid(widths))},
-        sink_values={lowering.share(node): 1.0},
+        sink_bonus=math.log(grids.sink_weight(widths)),
+        values={raw.share(lowering, node): Form()},
+        constants={raw.share(lowering, node): grids.rounding_offset(grids.share_grid(widths))},
+        sink_values={raw.share(lowering, node): 1.0},
         needs_sink=True,
         levels=1,
     )
-
-
-def sink_weight(widths: Sequence[Value]) -> float:
-    """β: how many selected keys the sink outweighs."""
-    return float(max((1, *widths)))
-
-
-def sink_share(width: Value, widths: Sequence[Value]) -> float:
-    """The attention that the sink receives beside `width` selected keys."""
-    beta = sink_weight(widths)
-    return beta / (beta + width)
-
-
-def rounding_grid(gap: float) -> float:
-    """The grid on which a raw number is held so that values `gap` apart stay apart: a power of two, gap/16 to gap/8."""
-    return 2.0 ** math.floor(math.log2(gap / 8))
-
-
-def rounding_offset(grid: float) -> float:
-    """What is added to a raw number so that float32 rounds it to the grid.
-
-    Steps then work on few bits: all their sums are exact, in whatever order a processor adds the neurons.
-    """
-    return grid * 2.0**23
-
-
-def share_grid(widths: Sequence[Value]) -> float:
-    """The grid of a width's share."""
-    shares = sorted(sink_share(w, widths) for w in widths)
-    return rounding_grid(min((b - a for a, b in pairwise(shares)), default=1.0))
-
-
-def share_error(widths: Sequence[Value]) -> float:
-    """Bound on its float32 error: a rounding a key in the softmax's sum, and four for ln β and its exponential;
-    and half a step of the grid."""
-    rounding = (max((1, *widths)) + 4 + 4 * math.log(sink_weight(widths))) * FLOAT_UNIT
-    return rounding + share_grid(widths) / 2

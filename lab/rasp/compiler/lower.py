@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from microtome.lab.rasp.compiler import heads, readouts
+from microtome.lab.rasp.compiler import arguments, heads, raw, readouts
 from microtome.lab.rasp.compiler.facts import Facts, Inference
 from microtome.lab.rasp.compiler.operations import Direction, Form, Operation
+from microtome.lab.rasp.compiler.wishes import Variable, Wish
 from microtome.lab.rasp.errors import CompileError
 from microtome.lab.rasp.language import (
     Aggregate,
     Indices,
     Length,
-    Map,
     SelectorWidth,
     SequenceMap,
     SOp,
@@ -30,28 +30,6 @@ from microtome.lab.rasp.language import (
     operand,
 )
 from microtome.lab.rasp.values import key
-
-MAX_FUSED = 2**16
-"""Most combinations of values on which nested functions are looked at as one."""
-
-
-@dataclass(frozen=True)
-class Variable:
-    """S-ops whose joint value the stream holds functions of: one as its head or the embedding leaves it
-    (`computed` False), or any as neurons compute them."""
-
-    sops: tuple[SOp, ...]
-    computed: bool
-
-
-@dataclass(eq=False)
-class Wish:
-    """A function of a variable that somebody reads: its direction and the coordinate for each combination, without
-    the offset that rounds it."""
-
-    direction: Direction
-    function: np.ndarray
-    offset: float = 0.0
 
 
 @dataclass(eq=False)
@@ -93,14 +71,14 @@ class Lowering:
                 total = total + self.number(child).times(factor)
             return total
         if facts.averaged and not exact:
-            return self._mean(sop)
+            return raw.mean(self, sop)
         return self.view((sop,), facts.numbers, name=sop.label, exact=exact)
 
     def flag(self, sop: SOp, value, *, exact: bool = False) -> Form:
         """1 where the s-op has the value, else 0."""
         facts = self.facts(sop)
         if facts.averaged and key(value) in facts.is_stray and (facts.values is None or not exact):
-            return Form({self._flag(sop, value): 1.0})
+            return Form({raw.flag(self, sop, value): 1.0})
         function = np.zeros(len(facts.values))
         function[facts.number_of[key(value)]] = 1.0
         return self.view((sop,), function, name=code_name(sop, value), exact=exact)
@@ -114,25 +92,25 @@ class Lowering:
             name: what to call it if it needs a direction.
             exact: whether rounding from averages of equal values must have been cleaned away.
         """
-        sops, function = self._reduced(list(sops), function)
+        sops, function = arguments.reduced(self, list(sops), function)
         if not sops:
             return Form({}, float(np.nan_to_num(function)))
         if self.plain:
             return self._coded(sops, function)
         if len(sops) == 1:
             return self._leaf(sops[0], function, name, exact)
-        opened = self._opened(sops, function)
-        for arguments, values in opened:
-            parts = additive(values)
+        opened = arguments.opened(self, sops, function)
+        for sops, values in opened:
+            parts = arguments.additive(values)
             if parts is not None:
                 total = Form({}, 0.0)
-                for argument, part in zip(arguments, parts, strict=True):
+                for argument, part in zip(sops, parts, strict=True):
                     total = total + self.view((argument,), part, name=f"{name}: {argument.label}", exact=exact)
                 return total
-        arguments, values = self._cheapest(opened)
-        if len(arguments) == 1:
-            return self._leaf(arguments[0], values, name, exact)
-        return self.wish(Variable(tuple(arguments), True), values, name)
+        sops, values = arguments.cheapest(self, opened)
+        if len(sops) == 1:
+            return self._leaf(sops[0], values, name, exact)
+        return self.wish(Variable(tuple(sops), True), values, name)
 
     def wish(self, variable: Variable, function: np.ndarray, name: str) -> Form:
         """A form for a function that the variable will hold a direction for."""
@@ -141,7 +119,7 @@ class Lowering:
         if known.size == 0 or np.ptp(known) == 0:
             return Form({}, float(known[0]) if known.size else 0.0)
         held, scale, bias = self._held(variable, function)
-        wishes = self._open(variable)
+        wishes = self.open(variable)
         shape = (held - np.nanmin(held)) / np.ptp(held[~np.isnan(held)])
         mark = np.round(shape, 9).tobytes()
         if mark not in wishes:
@@ -190,71 +168,6 @@ class Lowering:
             return code_name(sop, ones[0])
         return name
 
-    # ── arguments ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _reduced(self, sops: list[SOp], function: np.ndarray) -> tuple[list[SOp], np.ndarray]:
-        """Maps folded into the function, each s-op once, and only those that make a difference."""
-        function = np.asarray(function, dtype=float)
-        i = 0
-        while i < len(sops):
-            sop = sops[i]
-            if isinstance(sop, Map) and not self.plain and self.facts(sop.inner).values is not None:
-                image = self.inference.images[sop]
-                taken = function.take(np.maximum(image, 0), axis=i)
-                shape = [-1 if j == i else 1 for j in range(function.ndim)]
-                function = np.where((image < 0).reshape(shape), np.nan, taken)
-                sops[i] = sop.inner
-                continue
-            earlier = next((j for j in range(i) if sops[j] is sop), None)
-            if earlier is not None:
-                function = np.moveaxis(np.diagonal(function, axis1=earlier, axis2=i), -1, earlier)
-                del sops[i]
-                continue
-            if _indifferent(function, i):
-                function = np.nanmax(np.where(np.isnan(function), -np.inf, function), axis=i)
-                function = np.where(np.isinf(function), np.nan, function)
-                del sops[i]
-                i = 0
-                continue
-            i += 1
-        if len(sops) > 1 and all(self.facts(s).at is not None for s in sops):
-            reached = np.zeros(function.shape, dtype=bool)
-            reached[tuple(self.facts(s).at for s in sops)] = True
-            function = np.where(reached, function, np.nan)
-        return sops, function
-
-    def _opened(self, sops: list[SOp], function: np.ndarray) -> list[tuple[list[SOp], np.ndarray]]:
-        """The function as it is, and with nested functions opened one after another as far as that stays small."""
-        opened = [(sops, function)]
-        while True:
-            sops, function = opened[-1]
-            place = next((i for i, s in enumerate(sops) if self._can_open(s)), None)
-            if place is None:
-                return opened
-            image = self.inference.images[sops[place]]
-            if function.size // function.shape[place] * image.size > MAX_FUSED:
-                return opened
-            taken = np.take(function, np.maximum(image, 0), axis=place)
-            shape = (1,) * place + image.shape + (1,) * (function.ndim - place - 1)
-            function = np.where((image < 0).reshape(shape), np.nan, taken)
-            inner = [*sops[:place], *sops[place].children, *sops[place + 1 :]]
-            opened.append(self._reduced(inner, function))
-            if not opened[-1][0]:
-                return opened[:-1]
-
-    def _can_open(self, sop: SOp) -> bool:
-        return isinstance(sop, SequenceMap) and not self.facts(sop).linear
-
-    def _cheapest(self, opened: list[tuple[list[SOp], np.ndarray]]) -> tuple[list[SOp], np.ndarray]:
-        """The most opened form that does not need many more neurons than the closed one."""
-        costs = [readouts.cost(self, arguments, values) for arguments, values in opened]
-        known = [c for c in costs if c is not None]
-        if not known:
-            return opened[0]
-        limit = max(readouts.FEW, 3 * (costs[0] if costs[0] is not None else min(known)))
-        fitting = [i for i, c in enumerate(costs) if c is not None and c <= limit]
-        return opened[fitting[-1]] if fitting else opened[costs.index(min(known))]
-
     def _leaf(self, sop: SOp, function: np.ndarray, name: str, exact: bool) -> Form:
         """A function of one variable."""
         facts = self.facts(sop)
@@ -283,72 +196,6 @@ class Lowering:
 
     # ── directions ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def share(self, sop: SOp) -> Direction:
-        """The raw direction of a width: the sink's share of attention."""
-        return self._raw(sop, "sink share", lambda title: self._share_direction(sop, title))
-
-    def _share_direction(self, sop: SOp, title: str) -> Direction:
-        widths = self.facts(sop).values
-        offset = heads.rounding_offset(heads.share_grid(widths))
-        table = {(key(w),): heads.sink_share(w, widths) + offset for w in widths}
-        return Direction(title, (sop,), table, error=heads.share_error(widths))
-
-    def _mean(self, sop: SOp) -> Form:
-        facts = self.facts(sop)
-        direction = self._raw(
-            sop, "", lambda title: Direction(title, (sop,), None, strays=facts.is_stray, error=facts.error)
-        )
-        return Form({direction: 1.0})
-
-    def rounded(self, sop: SOp, numbers: np.ndarray, kind: str) -> tuple[Form, float]:
-        """A raw number of an aggregate, rounded to a grid for steps to read, and the grid."""
-        facts = self.facts(sop)
-        gap = float(np.diff(np.unique(numbers)).min(initial=1.0 if len(numbers) < 2 else np.inf))
-        error = self.raw_error(sop, numbers)
-        grid = heads.rounding_grid(max(gap, 4 * error))
-        offset = heads.rounding_offset(grid)
-        values = [v for v in facts.values if not facts.averaged or key(v) not in facts.is_stray]
-        table = {(key(v),): float(x) + offset for v, x in zip(values, numbers, strict=True)}
-        table |= {(key(v),): offset for v in facts.strays if facts.averaged}
-        function = np.zeros(0) if facts.averaged else np.asarray(numbers, dtype=float)
-        direction = self._raw(
-            sop,
-            f"{kind} rounded",
-            lambda title: Direction(title, (sop,), table, error=error + grid / 2),
-            function=function,
-            offset=offset,
-        )
-        return Form({direction: 1.0}, -offset), grid
-
-    def raw_error(self, sop: SOp, numbers: np.ndarray) -> float:
-        """Bound on the float32 error of an aggregate's raw number."""
-        facts = self.facts(sop)
-        if facts.averaged:
-            return facts.error
-        return 2 * (self.inference.setting.max_len + 4) * 2.0**-24 * float(np.abs(numbers).max(initial=0.0))
-
-    def mean_direction(self, sop: SOp) -> Direction:
-        """The raw direction of an average's number."""
-        (direction,) = self._mean(sop).weights
-        return direction
-
-    def _flag(self, sop: SOp, value) -> Direction:
-        facts = self.facts(sop)
-        table = _Flag(key(value))
-        return self._raw(sop, f"={value!r}", lambda title: Direction(title, (sop,), table, error=facts.error))
-
-    def flags(self, sop: SOp) -> dict[str, Direction]:
-        """The raw directions of an average that say that it is no number, by value."""
-        return {v: self._flag(sop, v) for v in self.facts(sop).strays}
-
-    def _raw(self, sop: SOp, kind: str, make, *, function=np.zeros(0), offset: float = 0.0) -> Direction:
-        wishes = self._open(Variable((sop,), False))
-        mark = f"raw {kind}".encode()
-        if mark not in wishes:
-            join = "" if not kind or kind.startswith("=") else ": "
-            wishes[mark] = Wish(make(self._unique(f"{operand(sop)}{join}{kind}")), function, offset)
-        return wishes[mark].direction
-
     def _direction(self, name: str, variable: Variable, function: np.ndarray) -> Direction:
         values = [self.facts(s).values for s in variable.sops]
         table = {
@@ -360,36 +207,17 @@ class Lowering:
         (sop, *others) = variable.sops
         if variable.computed and not others and not self.plain:
             error = 0.0 if whole else 64 * 2.0**-24 * max(map(abs, table.values()))
-            return Direction(self._unique(name), variable.sops, table, error=error)
+            return Direction(self.unique(name), variable.sops, table, error=error)
         rounded = not others and not variable.computed and not self.facts(sop).exact
         largest = max(map(abs, table.values()))
         error = (2 * (self.inference.setting.max_len + 4) if rounded else 0 if whole else 64) * 2.0**-24 * largest
-        return Direction(self._unique(name), variable.sops, table, error=error)
+        return Direction(self.unique(name), variable.sops, table, error=error)
 
-    def rounding(self, sop: SOp, function: np.ndarray) -> float:
-        """Bound on the error of a function of whole numbers that steps read off a raw number."""
-        while isinstance(sop, Map):
-            image = self.inference.images[sop]
-            function = np.asarray(function)[np.maximum(image, 0)]
-            sop = sop.inner
-        facts = self.facts(sop)
-        if not facts.averaged and facts.exact:
-            return 0.0
-        if isinstance(sop, SelectorWidth | Length):
-            spread, grid = 0.5, heads.share_grid(facts.values)
-        else:
-            numbers = facts.numbers if facts.averaged else np.arange(len(facts.values), dtype=float)
-            gap = float(np.diff(np.unique(numbers)).min(initial=np.inf)) if len(facts.values) > 1 else 1.0
-            spread = float(np.ptp(numbers))
-            grid = heads.rounding_grid(max(gap, 4 * self.raw_error(sop, numbers)))
-        units = 2 * float(np.abs(np.diff(function)).sum()) * spread / grid
-        return 0.0 if units < 2**23 else 2.0**-23 * units
-
-    def _unique(self, name: str) -> str:
+    def unique(self, name: str) -> str:
         self._names[name] += 1
         return name if self._names[name] == 1 else f"{name}#{self._names[name]}"
 
-    def _open(self, variable: Variable) -> dict[bytes, Wish]:
+    def open(self, variable: Variable) -> dict[bytes, Wish]:
         """The wishes of a variable, which is queued when the first comes."""
         if variable not in self.wishes:
             self.wishes[variable] = {}
@@ -442,71 +270,6 @@ class Lowering:
         return [*(w for w in wishes if not w.function.size or w.offset), *codes]
 
 
-class _Flag(dict):
-    """The table of a flag, which is 0 for all values but one, listed or not."""
-
-    def __init__(self, on):
-        super().__init__({(on,): 1.0})
-
-    def __missing__(self, _) -> float:
-        return 0.0
-
-
 def code_name(sop: SOp, value) -> str:
     """What the direction that stands for a value is called."""
     return f"{operand(sop)}={value:.5g}" if isinstance(value, float) else f"{operand(sop)}={value!r}"
-
-
-def additive(function: np.ndarray) -> list[np.ndarray] | None:
-    """Functions of each argument alone that sum to the function wherever it is known, or None."""
-    if np.isnan(function).any():
-        return _additive_known(function)
-    corner = function[(0,) * function.ndim]
-    parts, total = [], np.zeros(function.shape)
-    for axis in range(function.ndim):
-        line = function[tuple(slice(None) if i == axis else 0 for i in range(function.ndim))]
-        part = line - (corner if axis else 0.0)
-        parts.append(part)
-        total = total + part.reshape([-1 if i == axis else 1 for i in range(function.ndim)])
-    scale = max(1.0, float(np.abs(function).max()))
-    return parts if np.abs(total - function).max() <= 1e-12 * scale else None
-
-
-def _additive_known(function: np.ndarray) -> list[np.ndarray] | None:
-    """As `additive`, where some combinations never occur: solved over those that do, if small."""
-    known = np.argwhere(~np.isnan(function))
-    if function.ndim != 2 or len(known) == 0:
-        return None
-    rows, columns = function.shape
-    part = [np.full(rows, np.nan), np.full(columns, np.nan)]
-    neighbours: dict[tuple[int, int], list[int]] = {}
-    for r, c in known.tolist():
-        neighbours.setdefault((0, r), []).append(c)
-        neighbours.setdefault((1, c), []).append(r)
-    for start in neighbours:
-        if not np.isnan(part[start[0]][start[1]]):
-            continue
-        part[start[0]][start[1]] = 0.0
-        stack = [start]
-        while stack:
-            side, i = stack.pop()
-            for j in neighbours[side, i]:
-                if np.isnan(part[1 - side][j]):
-                    value = function[i, j] if side == 0 else function[j, i]
-                    part[1 - side][j] = value - part[side][i]
-                    stack.append((1 - side, j))
-    total = part[0][:, None] + part[1][None, :]
-    scale = max(1.0, float(np.nanmax(np.abs(function))))
-    with np.errstate(invalid="ignore"):
-        fits = np.abs(total - function)[~np.isnan(function)].max() <= 1e-12 * scale
-    return [np.nan_to_num(p) for p in part] if fits else None
-
-
-def _indifferent(function: np.ndarray, axis: int) -> bool:
-    """Whether an argument makes no difference wherever the function is known."""
-    if function.shape[axis] == 1:
-        return True
-    with np.errstate(all="ignore"):
-        low = np.where(np.isnan(function), np.inf, function).min(axis)
-        high = np.where(np.isnan(function), -np.inf, function).max(axis)
-    return bool((high <= low).all())

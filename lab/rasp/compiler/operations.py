@@ -17,6 +17,7 @@ class Direction:
         table: the coordinate for each combination of their values, by `values.key`; None for an average's number.
         strays: keys of values that are no number there; the number counts as 0.
         error: bound on the float32 error of the coordinate; 0 where it is exact.
+        offset: what is in the coordinate only to round it; the rest is what it means.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Direction:
     table: Mapping[tuple[Hashable, ...], float] | None
     strays: frozenset[Hashable] = frozenset()
     error: float = 0.0
+    offset: float = 0.0
 
     def expected(self, *values: Value) -> float:
         """The coordinate where the s-ops have these values; KeyError for values that were not foreseen."""

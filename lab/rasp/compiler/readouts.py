@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from microtome.lab.rasp.compiler import heads
+from microtome.lab.rasp.compiler import grid as grids
+from microtome.lab.rasp.compiler import raw
 from microtome.lab.rasp.compiler.operations import Direction, Form, Neuron, Neurons, Operation
 from microtome.lab.rasp.compiler.tables import Level, Rows, Scalar, candidates, rows_of, sums_exactly
 from microtome.lab.rasp.errors import CompileError
@@ -15,7 +16,8 @@ from microtome.lab.rasp.language import Length, Map, SelectorWidth, SequenceMap,
 from microtome.lab.rasp.values import key
 
 if TYPE_CHECKING:
-    from microtome.lab.rasp.compiler.lower import Lowering, Variable, Wish
+    from microtome.lab.rasp.compiler.lower import Lowering
+    from microtome.lab.rasp.compiler.wishes import Variable, Wish
 
 FEW = 32
 """Up to how many neurons are spent on a nested function without asking whether one by one would be cheaper."""
@@ -86,7 +88,13 @@ def _label(sops: Sequence[SOp]) -> str:
 
 
 def _mark(scalar: Scalar) -> tuple:
-    return (scalar.coefficients, tuple((level.source, level.exact) for level in scalar.levels))
+    return (
+        scalar.coefficients,
+        tuple(
+            (level.source, level.exact, level.numbers.tobytes() if level.source == "class" else b"")
+            for level in scalar.levels
+        ),
+    )
 
 
 def _indistinct(sops: Sequence[SOp]) -> CompileError:
@@ -108,13 +116,15 @@ def _best(
 ) -> tuple[int, Scalar, Rows] | None:
     """The cheapest scalar that carries all functions: its cost, itself and its neurons."""
     levels = [_levels(lowering, sop, alone=len(sops) == 1) for sop in sops]
+    if len(sops) > 1:
+        levels = [_with_classes(own, axis, functions) for axis, own in enumerate(levels)]
     best = None
     for scalar in candidates(levels):
         rows = rows_of(scalar, functions)
         if rows is None:
             continue
         cleaning = sum(
-            2 * len(level.numbers)
+            2 * np.count_nonzero(np.diff(level.numbers))
             for sop, level in zip(sops, scalar.levels, strict=True)
             if level.exact and not _exact(lowering, sop)
         )
@@ -122,6 +132,18 @@ def _best(
         if best is None or count < best[0]:
             best = (count, scalar, rows)
     return best
+
+
+def _with_classes(levels: list[Level], axis: int, functions: Sequence[np.ndarray]) -> list[Level]:
+    """Also the way to see an argument that numbers its values by what the functions make of them."""
+    stacked = np.moveaxis(np.stack(functions), 1 + axis, 0)
+    seen: dict[bytes, int] = {}
+    numbers = np.array([float(seen.setdefault(row.tobytes(), len(seen))) for row in stacked])
+    if len(seen) == len(numbers):
+        return levels
+    classes = Level(numbers, True, 0.0, "class")
+    # Few classes of many values: no other way to see it can need fewer neurons.
+    return [classes] if 4 * len(seen) <= len(numbers) else [classes, *levels]
 
 
 def _exact(lowering: "Lowering", sop: SOp) -> bool:
@@ -140,23 +162,23 @@ def _levels(lowering: "Lowering", sop: SOp, *, alone: bool) -> list[Level]:
         found.append(Level(order, True, 0.0, "order"))
     if _exact(lowering, sop):
         return found
-    raw = []
+    rough = []
     if isinstance(sop, SelectorWidth | Length):
-        shares = np.array([heads.sink_share(w, facts.values) for w in facts.values])
-        grid = heads.share_grid(facts.values)
-        raw.append(Level(shares, False, heads.share_error(facts.values), "share", grid))
+        shares = np.array([grids.sink_share(w, facts.values) for w in facts.values])
+        grid = grids.share_grid(facts.values)
+        rough.append(Level(shares, False, grids.share_error(facts.values), "share", grid))
     elif facts.averaged:
         if not facts.strays:
-            raw.append(_rounded(lowering, sop, facts.numbers, "mean"))
+            rough.append(_rounded(lowering, sop, facts.numbers, "mean"))
     else:
-        raw += [_rounded(lowering, sop, v.numbers, v.source) for v in found]
-    return raw if alone else [*raw, *found]
+        rough += [_rounded(lowering, sop, v.numbers, v.source) for v in found]
+    return rough if alone else [*rough, *found]
 
 
 def _rounded(lowering: "Lowering", sop: SOp, numbers: np.ndarray, source: str) -> Level:
-    error = lowering.raw_error(sop, numbers)
+    error = raw.raw_error(lowering, sop, numbers)
     gap = float(np.diff(np.unique(numbers)).min(initial=np.inf)) if len(numbers) > 1 else 1.0
-    grid = heads.rounding_grid(max(gap, 4 * error))
+    grid = grids.rounding_grid(max(gap, 4 * error))
     return Level(numbers, False, error + grid / 2, source, grid / 2)
 
 
@@ -164,14 +186,13 @@ def _form(lowering: "Lowering", sops: Sequence[SOp], scalar: Scalar) -> Form:
     """The scalar as a form on the stream."""
     total = Form({}, 0.0)
     for sop, level, coefficient in zip(sops, scalar.levels, scalar.coefficients, strict=True):
-        name = sop.label if level.source == "number" else f"{sop.label}: order"
+        name = sop.label if level.source == "number" else f"{sop.label}: {level.source}"
         if level.exact:
             form = lowering.view((sop,), level.numbers, name=name, exact=True)
         elif level.source == "share":
-            offset = heads.rounding_offset(level.grid)
-            form = Form({lowering.share(sop): 1.0}, -offset)
+            form = Form({raw.share(lowering, sop): 1.0}, -grids.rounding_offset(level.grid))
         else:
-            form, _ = lowering.rounded(sop, level.numbers, level.source)
+            form, _ = raw.rounded(lowering, sop, level.numbers, level.source)
         total = total + form.times(coefficient)
     return total
 
@@ -190,11 +211,11 @@ def _average(lowering: "Lowering", sop: SOp, wishes: Sequence["Wish"]) -> Neuron
         rows = rows_of(scalar, [w.function[numbers] for w in wishes])
         if rows is None:
             raise _indistinct((sop,))
-        made += _neurons(lowering.rounded(sop, level.numbers, "mean")[0], rows, targets)
+        made += _neurons(raw.rounded(lowering, sop, level.numbers, "mean")[0], rows, targets)
         _bound_errors(scalar, rows, targets)
         constants = np.array(rows.constants)
         at_zero = constants + sum(max(r.bias, 0.0) * np.array(r.weights) for r in rows.ramps)
-    for value, flag in lowering.flags(sop).items():
+    for value, flag in raw.flags(lowering, sop).items():
         shift = np.array([w.function[facts.number_of[key(value)]] for w in wishes]) - at_zero
         if not shift.any():
             continue

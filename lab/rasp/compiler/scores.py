@@ -10,11 +10,12 @@ up. It has one of two forms, whichever needs fewer dims:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from microtome.lab.rasp.compiler import raw
 from microtome.lab.rasp.compiler.operations import Form
 from microtome.lab.rasp.compiler.truth import Clause, Truth
 from microtome.lab.rasp.language import SOp
@@ -31,8 +32,8 @@ class Score:
     """The parts of a score that a `Head` has."""
 
     products: tuple[tuple[Form, Form], ...] = ()
-    by_query: Form = Form()
-    by_key: Form = Form()
+    by_query: Form = field(default_factory=Form)
+    by_key: Form = field(default_factory=Form)
 
     def __add__(self, other: "Score") -> "Score":
         return Score((*self.products, *other.products), self.by_query + other.by_query, self.by_key + other.by_key)
@@ -65,7 +66,7 @@ def _classes_hold(lowering: "Lowering", clause: Clause, classes, levels: int, *,
     if classes is None or levels * max(float(np.square(c).max()) for c in classes) > MAX_CLASS:
         return False
     for sops, numbers in ((clause.queries, classes[0]), (clause.keys, classes[1])):
-        error = lowering.rounding(sops[0], levels * numbers**2) if len(sops) == 1 else 0.0
+        error = raw.rounding(lowering, sops[0], levels * numbers**2) if len(sops) == 1 else 0.0
         if error > (0.0 if even else 0.1):
             return False
     return True

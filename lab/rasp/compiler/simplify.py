@@ -118,7 +118,11 @@ class Simplifier:
         name = self._name.get(self._class[node])
         if name is not None and rebuilt.name is None:
             rebuilt = rebuilt.named(name)
-        known = self.add(_always(rebuilt))
+        rebuilt = _always(rebuilt)
+        if isinstance(rebuilt, SequenceMap) and not self.plain:
+            # Before its values are listed: those of the single average are far fewer.
+            rebuilt = self._one_average(rebuilt)
+        known = self.add(rebuilt)
         return known if self.plain else self._better(known)
 
     def _better(self, node: Expression) -> Expression:
@@ -139,8 +143,6 @@ class Simplifier:
             return self._by_place(node)
         if isinstance(node, SelectorWidth):
             return split_width(self, node)
-        if isinstance(node, SequenceMap):
-            return self._one_average(node)
         return node
 
     def _by_place(self, node: SOp) -> SOp:

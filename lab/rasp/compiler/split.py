@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from microtome.lab.rasp.compiler.facts import same
+from microtome.lab.rasp.compiler.truth import distinct_rows
 from microtome.lab.rasp.functions import Infix
 from microtome.lab.rasp.language import Select, SelectorAnd, SelectorOr, SelectorWidth, SequenceMap, SOp
 from microtome.lab.rasp.values import Value, key
@@ -58,8 +59,8 @@ def split_width(simplifier: "Simplifier", node: SelectorWidth) -> SOp:
         if found is None:
             continue
         decided, open_, rest = found
-        dims = len(np.unique(flat, axis=0))
-        if dims <= sum(len(np.unique(t, axis=0)) for t in found):
+        dims = distinct_rows(flat)
+        if dims <= sum(map(distinct_rows, found)):
             continue
         a, b = sop.sops[first], sop.sops[1 - first]
         alone = simplifier.add(_select(inference, a, decided, f"{node.selector.label} by {a.label}"))

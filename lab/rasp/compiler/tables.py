@@ -18,7 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 GRID = 8
-"""Edges of steps are multiples of 1/GRID."""
+"""Edges of steps are multiples of 1/GRID, or of what one unit of a coarser grid of the scalar becomes."""
+OFFSET = 2.0**23
+"""A number on a grid is held with this many grid units added (see `grid.rounding_offset`)."""
 EXACT = 2.0**23
 """Whole numbers up to here, and their sums, are exact in float32 with a bit to spare."""
 
@@ -134,8 +136,11 @@ def rows_of(scalar: Scalar, functions: Sequence[np.ndarray]) -> Rows | None:
         made = min((_kinks(s, values, side) for side in (1, -1)), key=lambda rows: len(rows.ramps))
         if _summable(made, s):
             return made
-        return _steps(s, values, 0.0)
-    rows = _steps(s, values, scalar.error)
+        return _steps(s, values, 0.0, 0.0)
+    rough = scalar.levels[-1] if len(scalar.levels) == 1 else next(v for v in scalar.levels if not v.exact)
+    if len(scalar.levels) > 1 and np.abs(s).max() >= rough.grid * OFFSET:
+        return None  # what is added to the rounded number would round it once more
+    rows = _steps(s, values, scalar.error, rough.grid)
     if rows is not None and len(scalar.levels) > 1 and not sums_exactly(scalar, rows):
         return None  # numbers that were cleaned before give exact ones
     return rows
@@ -184,7 +189,7 @@ def _summable(rows: Rows, s: np.ndarray) -> bool:
     return whole and reach < EXACT
 
 
-def _steps(s: np.ndarray, values: np.ndarray, error: float) -> Rows | None:
+def _steps(s: np.ndarray, values: np.ndarray, error: float, grid: float) -> Rows | None:
     """Two neurons for each change of value."""
     change = np.diff(values, axis=1)
     ramps: list[Ramp] = []
@@ -192,10 +197,11 @@ def _steps(s: np.ndarray, values: np.ndarray, error: float) -> Rows | None:
     for j in np.flatnonzero(change.any(0)):
         below, above = float(s[j]), float(s[j + 1])
         gap = above - below
-        if gap < 4 * error or gap < 2.0**-20 * max(abs(below), abs(above)):
+        if gap < 4 * (error - grid) or gap < 2.0**-20 * max(abs(below), abs(above)):
             return None
         slope = 2.0 ** math.ceil(math.log2(2 / gap))
-        edge = round(GRID * (slope * (below + above) / 2 - 0.5)) / GRID
+        unit = max(1 / GRID, 2 * slope * grid)
+        edge = round((slope * (below + above) / 2 - 0.5) / unit) * unit
         step = change[:, j]
         if edge >= -0.5:
             edge, sign = max(edge, 0.0), 1.0
@@ -209,12 +215,12 @@ def _steps(s: np.ndarray, values: np.ndarray, error: float) -> Rows | None:
 def candidates(levels: Sequence[Sequence[Level]]) -> list[Scalar]:
     """Scalars worth trying for arguments that can be seen in these ways: sums, differences, and mixed radix."""
     found: list[Scalar] = []
-    numeric = [[level for level in own if level.source == "number" and level.exact] for own in levels]
+    numeric = [[v for v in own if v.exact and v.source in ("class", "number")] for own in levels]
     if len(levels) == 1:
         return [Scalar((level,), (1.0,)) for level in levels[0]]
     if all(numeric) and len(levels) <= 5:
-        chosen = tuple(own[0] for own in numeric)
-        found += [Scalar(chosen, (1.0, *signs)) for signs in itertools.product((1.0, -1.0), repeat=len(levels) - 1)]
+        for chosen in {tuple(own[0] for own in numeric), tuple(own[-1] for own in numeric)}:
+            found += [Scalar(chosen, (1.0, *signs)) for signs in itertools.product((1.0, -1.0), repeat=len(levels) - 1)]
     orders = list(itertools.permutations(range(len(levels)))) if len(levels) <= 3 else [tuple(range(len(levels)))]
     for order in orders:
         for chosen in itertools.product(*levels):

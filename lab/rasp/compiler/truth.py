@@ -6,18 +6,32 @@ read several s-ops at once.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from microtome.lab.rasp.compiler.facts import FactsOf, Inference, Setting, same
 from microtome.lab.rasp.errors import CompileError, UndefinedError
+from microtome.lab.rasp.functions import Comparison
 from microtome.lab.rasp.interpreter import holds
 from microtome.lab.rasp.language import Select, Selector, SelectorAnd, SelectorNot, SelectorOr, SOp
 
 MAX_TABLE = 2**24
 """Most entries of a truth table."""
+MAX_QUESTIONS = 2**22
+"""Most times that one predicate is called."""
+
+_COMPARE: dict[Comparison, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    Comparison.EQ: np.equal,
+    Comparison.NEQ: np.not_equal,
+    Comparison.LT: np.less,
+    Comparison.LEQ: np.less_equal,
+    Comparison.GT: np.greater,
+    Comparison.GEQ: np.greater_equal,
+    Comparison.TRUE: lambda keys, queries: np.ones(np.broadcast_shapes(keys.shape, queries.shape), dtype=bool),
+    Comparison.FALSE: lambda keys, queries: np.zeros(np.broadcast_shapes(keys.shape, queries.shape), dtype=bool),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +130,27 @@ def _tabulate(node: Select, inference: Inference) -> Clause:
                 "smaller max_len or average fewer values",
                 node,
             )
-    if len(keys) * len(queries) > MAX_TABLE // 4:
+    table = _compared(node, inference)
+    if table is None:
+        table = _asked(node, keys, queries, inference)
+    return Clause((node.queries,), (node.keys,), table)
+
+
+def _compared(node: Select, inference: Inference) -> np.ndarray | None:
+    """The table of a comparison between numbers, all at once."""
+    compare = _COMPARE.get(node.predicate) if isinstance(node.predicate, Comparison) else None
+    keys, queries = inference.facts[node.keys], inference.facts[node.queries]
+    numeric = keys.all_numeric and queries.all_numeric
+    if compare is None or not numeric or len(keys.values) * len(queries.values) > MAX_TABLE:
+        return None
+    return compare(keys.numbers[None, :], queries.numbers[:, None])
+
+
+def _asked(node: Select, keys: tuple, queries: tuple, inference: Inference) -> np.ndarray:
+    """The table, one question an entry."""
+    if len(keys) * len(queries) > MAX_QUESTIONS:
         raise CompileError(
-            f"its arguments have {len(keys)} and {len(queries)} values, so more than {MAX_TABLE // 4} pairs; compile "
+            f"its arguments have {len(keys)} and {len(queries)} values, so more than {MAX_QUESTIONS} pairs; compile "
             "for a smaller max_len or give it fewer values",
             node,
         )
@@ -131,7 +163,12 @@ def _tabulate(node: Select, inference: Inference) -> Clause:
                 if not isinstance(error.__cause__, ArithmeticError):
                     raise
                 inference.assume(f"{node!r} is never asked about key {key_value!r} and query {query!r}")
-    return Clause((node.queries,), (node.keys,), table)
+    return table
+
+
+def distinct_rows(table: np.ndarray) -> int:
+    """How many different rows there are."""
+    return len({row.tobytes() for row in table})
 
 
 def _joined(a: Clause, b: Clause, combine: np.ufunc, selector: Selector) -> Clause:

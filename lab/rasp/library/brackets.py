@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import and_, or_
 
-from microtome.lab.rasp.language import Aggregate, Comparison, Map, Select, SequenceMap, SOp, indices, tokens
+from microtome.lab.rasp.language import Aggregate, Comparison, Map, Select, Selector, SequenceMap, SOp, indices, tokens
 from microtome.lab.rasp.library.example import Example, at_each_prefix, everywhere, example
 from microtome.lab.rasp.library.parts import (
     EARLIER,
@@ -17,7 +17,6 @@ from microtome.lab.rasp.library.parts import (
     LATER,
     SO_FAR,
     any_of,
-    asked_by,
     at,
     count_of,
     count_so_far,
@@ -52,22 +51,26 @@ def make_depth(pairs: Sequence[str]) -> SOp:
 
 
 def make_level(pairs: Sequence[str]) -> SOp:
-    """The depth inside the pair that each bracket belongs to; None at other tokens."""
-    closed_here = {bracket: closes for pair in pairs for closes, bracket in enumerate(pair)}
-    return (make_depth(pairs) + Map(closed_here.get, tokens).named("closed_here")).named("level")
+    """The depth inside the pair that each bracket belongs to, and the depth at other tokens."""
+    closes = Map(int, is_one_of(tokens, tuple(pair[1] for pair in pairs)))
+    return (make_depth(pairs) + closes.named("closes_here")).named("level")
+
+
+def _opening(pairs: Sequence[str]) -> Selector:
+    return holding(is_one_of(tokens, tuple(pair[0] for pair in pairs)))
 
 
 def make_shuffle_dyck(pairs: Sequence[str]) -> SOp:
     """Whether the brackets of each kind are balanced among themselves, at every position."""
-    never_closed_early = ~any_of(reduce(or_, [make_depth([pair]) < 0 for pair in pairs]))
+    closed_early = reduce(or_, [any_of(make_depth([pair]) < 0) for pair in pairs])
     all_closed = reduce(and_, [count_of(tokens == pair[0]) - count_of(tokens == pair[1]) == 0 for pair in pairs])
-    return (never_closed_early & all_closed).named("shuffle_dyck")
+    return (all_closed & ~closed_early).named("shuffle_dyck")
 
 
 def make_shuffle_dyck_ptf(pairs: Sequence[str]) -> SOp:
     """The prefix language of brackets that are balanced within each kind: T, P or F."""
     depths = [make_depth([pair]) for pair in pairs]
-    failed = any_of(reduce(or_, [depth < 0 for depth in depths]))
+    failed = reduce(or_, [any_of(depth < 0) for depth in depths])
     return _verdict(failed, reduce(and_, [depth == 0 for depth in depths])).named("shuffle_dyck_ptf")
 
 
@@ -86,10 +89,11 @@ def make_bounded_dyck_ptf(bound: int) -> SOp:
 def make_dyck_ptf(pairs: Sequence[str]) -> SOp:
     """The prefix language of balanced brackets of several kinds: T, P or F.
 
-    The partner of a closing bracket is the last one before it at its level.
+    The partner of a closing bracket is the last opening one before it at its level.
     """
     level = make_level(pairs)
-    partner = Aggregate(EARLIER & Select(level, level, Comparison.EQ), tokens, default="-", reduction="last")
+    opener = _opening(pairs) & Select(level, level, Comparison.EQ) & EARLIER
+    partner = Aggregate(opener, tokens, default="-", reduction="last")
     closing = {pair[1] for pair in pairs}
     mismatch = SequenceMap(lambda x, y: y in closing and x + y not in pairs, partner.named("partner"), tokens)
     return _verdict(any_of(mismatch), make_depth(pairs) == 0).named("dyck_ptf")
@@ -104,18 +108,20 @@ def make_partner() -> SOp:
     """The position of each bracket's partner, −1 where it has none; None at other tokens."""
     level, one_on = make_level([ROUND]), indices + 1
     same_level = Select(level, level, Comparison.EQ)
-    # Either sum is zero unless it is of the query's kind, so that the answer is a sum and needs no table of pairs.
-    after = Aggregate(same_level & LATER & asked_by(tokens == "("), one_on, default=0, reduction="first")
-    before = Aggregate(same_level & EARLIER & asked_by(tokens == ")"), one_on, default=0, reduction="last")
+    closes_it = Select(tokens, tokens, lambda key, query: key + query == ")(")
+    opens_it = Select(tokens, tokens, lambda key, query: key + query == "()")
+    # One of the two is zero at each bracket, so that the answer is a sum and needs no table of pairs.
+    after = Aggregate(same_level & LATER & closes_it, one_on, default=0, reduction="first")
+    before = Aggregate(same_level & EARLIER & opens_it, one_on, default=0, reduction="last")
     nothing = Map({"(": 0, ")": 0}.get, tokens)
     return (after + before - 1 + nothing).named("partner")
 
 
 def make_innermost() -> SOp:
     """The bracket that was opened last and is still open, "-" if there is none; any kind closes any."""
-    depth, level = make_depth([ROUND, SQUARE]), make_level([ROUND, SQUARE])
-    found = Aggregate(Select(level, depth, Comparison.EQ) & SO_FAR, tokens, default="-", reduction="last")
-    return found.named("innermost")
+    pairs = (ROUND, SQUARE)
+    opener = _opening(pairs) & Select(make_level(pairs), make_depth(pairs), Comparison.EQ) & SO_FAR
+    return Aggregate(opener, tokens, default="-", reduction="last").named("innermost")
 
 
 def make_repairs() -> SOp:
@@ -145,7 +151,7 @@ def examples() -> tuple[Example, ...]:
         return at_each_prefix(lambda xs: _dyck(xs, pairs, bound))
 
     def shuffled(*pairs):
-        return at_each_prefix(lambda xs: _worst(_dyck([x for x in xs if x in pair], [pair]) for pair in pairs))
+        return at_each_prefix(lambda xs: min((_dyck(xs, [pair]) for pair in pairs), key="FPT".index))
 
     def shuffle_balanced(*pairs):
         return everywhere(lambda xs: shuffled(*pairs)(xs)[-1] == "T")
@@ -185,10 +191,6 @@ def _dyck(xs: list[Value], pairs: Sequence[str], bound: int | None = None) -> st
         if bound is not None and len(stack) > bound:
             return "F"
     return "P" if stack else "T"
-
-
-def _worst(verdicts: Sequence[str]) -> str:
-    return min(verdicts, key="FPT".index)
 
 
 def _reduced(xs: list[Value]) -> str:

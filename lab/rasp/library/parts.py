@@ -92,15 +92,18 @@ def keep_only(sop: SOp, keep: SOp) -> SOp:
     return Aggregate(Select(destination, indices, Comparison.EQ), sop)
 
 
-def in_order(sop: SOp, before: Selector) -> SOp:
-    """`sop` sorted, where `before` selects for each query the positions that come before it in the order."""
-    rank = SelectorWidth(before).named("rank")
+def stable_rank(keys: SOp, order: Comparison) -> SOp:
+    """How many positions come before each when sorting by `keys`, equal keys in the order of the input.
+
+    A sum of two widths, as neither selector then has to tell apart all pairs of a key and a position.
+    """
+    ties_before = SelectorWidth(Select(keys, keys, Comparison.EQ) & EARLIER).named("ties_before")
+    return (SelectorWidth(Select(keys, keys, order)) + ties_before).named("rank")
+
+
+def in_order(sop: SOp, rank: SOp) -> SOp:
+    """`sop` with each value moved to the position that is its rank."""
     return Aggregate(Select(rank, indices, Comparison.EQ), sop)
-
-
-def stably(keys: SOp, order: Comparison) -> Selector:
-    """Selects what comes before a query when sorting by `keys`, equal keys in the order of the input."""
-    return Select(keys, keys, order) | (Select(keys, keys, Comparison.EQ) & EARLIER)
 
 
 def is_one_of(sop: SOp, values: tuple[Value, ...]) -> SOp:

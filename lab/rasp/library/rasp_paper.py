@@ -30,7 +30,6 @@ from microtome.lab.rasp.library.parts import (
     holding,
     in_order,
     make_length,
-    stably,
     where,
 )
 from microtome.lab.rasp.values import Value
@@ -70,13 +69,17 @@ def make_double_hist() -> SOp:
 
 def make_sort_composite() -> SOp:
     """The tokens in order, ties broken by a selector that is composed of two others."""
-    return in_order(tokens, stably(tokens, Comparison.LT)).named("sort_composite")
+    ties_before = Select(tokens, tokens, Comparison.EQ) & EARLIER
+    rank = SelectorWidth(Select(tokens, tokens, Comparison.LT) | ties_before).named("rank")
+    return in_order(tokens, rank).named("sort_composite")
 
 
 def make_most_frequent() -> SOp:
     """The different tokens by frequency, the most frequent first; None behind them."""
     hist, first = make_hist(), ~has(SAME_TOKEN & EARLIER)
-    rank = SelectorWidth(stably(hist, Comparison.GT) & holding(first)).named("rank")
+    more_frequent = Select(hist, hist, Comparison.GT) & holding(first)
+    ties_before = Select(hist, hist, Comparison.EQ) & holding(first) & EARLIER
+    rank = (SelectorWidth(more_frequent) + SelectorWidth(ties_before)).named("rank")
     destination = SequenceMap(lambda is_first, n: n if is_first else -1, first, rank).named("destination")
     return Aggregate(Select(destination, indices, Comparison.EQ), tokens).named("most_frequent")
 

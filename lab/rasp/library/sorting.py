@@ -27,7 +27,7 @@ from microtome.lab.rasp.library.parts import (
     in_order,
     make_length,
     shift_by,
-    stably,
+    stable_rank,
 )
 from microtome.lab.rasp.values import Value
 
@@ -48,7 +48,7 @@ def make_sort_unique(vals: SOp, keys: SOp) -> SOp:
 
     Equal keys must have equal values or values with a mean.
     """
-    return in_order(vals, Select(keys, keys, Comparison.LT).named("smaller")).named("sort_unique")
+    return in_order(vals, SelectorWidth(Select(keys, keys, Comparison.LT)).named("rank")).named("sort_unique")
 
 
 def make_sort_min_key(vals: SOp, keys: SOp, max_seq_len: int, min_key: int | float) -> SOp:
@@ -62,34 +62,34 @@ def make_sort_min_key(vals: SOp, keys: SOp, max_seq_len: int, min_key: int | flo
 
 def make_sort_freq() -> SOp:
     """The tokens by frequency, the most frequent first, equally frequent ones in the order of the input."""
-    return make_sort_min_key(tokens, -1 * make_hist(), 256, 1).named("sort_freq")
+    return in_order(tokens, stable_rank(make_hist(), Comparison.GT)).named("sort_freq")
 
 
 def make_sort_descending() -> SOp:
     """The tokens from the greatest to the least."""
-    return in_order(tokens, stably(tokens, Comparison.GT)).named("sort_descending")
+    return in_order(tokens, stable_rank(tokens, Comparison.GT)).named("sort_descending")
 
 
 def make_argsort() -> SOp:
     """The position in the input of each token of the sorted sequence."""
-    return in_order(indices, stably(tokens, Comparison.LT)).named("argsort")
+    return in_order(indices, stable_rank(tokens, Comparison.LT)).named("argsort")
 
 
 def make_evens_first() -> SOp:
     """The even numbers, then the odd ones, both in the order of the input."""
-    return in_order(tokens, stably(Map(lambda x: x % 2, tokens), Comparison.LT)).named("evens_first")
+    return in_order(tokens, stable_rank(Map(lambda x: x % 2, tokens), Comparison.LT)).named("evens_first")
 
 
 def make_group_equal() -> SOp:
     """Equal tokens moved together, the groups in the order in which they begin."""
     first = Aggregate(SAME_TOKEN, indices, reduction="min").named("first")
-    return in_order(tokens, stably(first, Comparison.LT)).named("group_equal")
+    return in_order(tokens, stable_rank(first, Comparison.LT)).named("group_equal")
 
 
 def make_pivot() -> SOp:
     """What is less than the first token, then the rest: one step of quicksort."""
     pivot = Aggregate(Select(indices, indices, lambda key, query: key == 0), tokens).named("pivot")
-    return in_order(tokens, stably(tokens >= pivot, Comparison.LT)).named("pivot_step")
+    return in_order(tokens, stable_rank(tokens >= pivot, Comparison.LT)).named("pivot_step")
 
 
 def make_rank() -> SOp:
@@ -104,14 +104,14 @@ def make_dense_rank() -> SOp:
 
 def make_median() -> SOp:
     """The token in the middle of the sorted sequence, the lower one of two."""
-    rank = SelectorWidth(stably(tokens, Comparison.LT)).named("rank")
+    rank = stable_rank(tokens, Comparison.LT)
     middle = Map(lambda n: (n - 1) // 2, make_length()).named("middle")
     return Aggregate(Select(rank, middle, Comparison.EQ), tokens).named("median")
 
 
 def make_kth_largest(k: int) -> SOp:
     """The k-th largest token, equal ones counted singly; None if there are fewer than k."""
-    rank = SelectorWidth(stably(tokens, Comparison.GT)).named("rank")
+    rank = stable_rank(tokens, Comparison.GT)
     return Aggregate(holding(rank == k - 1), tokens).named("kth_largest")
 
 

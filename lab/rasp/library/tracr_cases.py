@@ -182,4 +182,4 @@ def _token_plus_index(xs: list[Value]) -> list[Value]:
 
 
 def _default_at_bos(xs: list[Value]) -> list[Value]:
-    return [1 if x == "a" else 1 - xs.count("a") / len(xs) for x in xs]
+    return [1 if x == "a" else (len(xs) - xs.count("a")) / len(xs) for x in xs]

@@ -87,7 +87,7 @@ def make_hamming() -> SOp:
 
 
 def make_compare_strings() -> SOp:
-    """−1 if the left string comes first in the dictionary, 1 if the right one does, 0 if they are the same."""
+    """Which string comes first in the dictionary: −1 for the left one, 1 for the right one, 0 if they are the same."""
     order = SequenceMap(lambda x, y: (x > y) - (x < y), tokens, _counterpart()).named("order")
     decisive = Aggregate(holding(_left_difference()), order, default=0, reduction="first").named("decisive")
     shorter = Map(_sign, make_bar() * 2 + 1 - make_length()).named("shorter")

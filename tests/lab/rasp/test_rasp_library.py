@@ -84,6 +84,7 @@ def test_an_example_says_what_it_computes_in_one_sentence(name):
 
 
 @pytest.mark.parametrize("name", SPECIFIED)
+@pytest.mark.usefixtures("untyped")
 def test_the_interpreter_computes_the_specification(name):
     example = EXAMPLES[name]
     for xs in itertools.chain(short_inputs(example.vocab), long_inputs(example.vocab, name)):
@@ -92,10 +93,11 @@ def test_the_interpreter_computes_the_specification(name):
 
 
 @pytest.mark.parametrize("name", SPECIFIED)
-def test_a_specification_depends_on_its_input(name):
+def test_a_specification_has_no_one_answer_to_everything(name):
     example = EXAMPLES[name]
-    answers = {tuple(keys(example.specification(xs), name)) for xs in short_inputs(example.vocab)}
-    assert len(answers) > SMALL, "no more answers than there are lengths"
+    inputs = itertools.chain(short_inputs(example.vocab), long_inputs(example.vocab, name))
+    answers = {key(plain(value)) for xs in inputs for value in example.specification(xs)}
+    assert len(answers) > 1 or name == "mean_of_ones"
 
 
 @pytest.mark.parametrize("name", [name for name in SPECIFIED if EXAMPLES[name].causal])
