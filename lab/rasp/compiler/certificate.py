@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from microtome.lab.rasp.compiler.facts import same
 from microtome.lab.rasp.compiler.operations import Form, Head
 from microtome.lab.rasp.compiler.pipeline import Lowered
 
@@ -117,8 +118,8 @@ def _gap_below_best(q: Form, k: Form, head: Head) -> float:
 def _key_points(k: Form, head: Head) -> np.ndarray:
     """(product form, key-only form) for each joint value of what both read, where one variable has both."""
     directions = {*k.weights, *(d for d in head.by_key.weights if _same_source(d, k))}
-    sources = {d.sops for d in directions}
-    if len(sources) != 1 or any(d.table is None for d in directions):
+    sources = [d.sops for d in directions]
+    if not sources or not all(same(s, sources[0]) for s in sources) or any(d.table is None for d in directions):
         return np.empty((0, 2))
     places = set.intersection(*(set(d.table) for d in directions))
     rows = []
@@ -130,7 +131,7 @@ def _key_points(k: Form, head: Head) -> np.ndarray:
 
 
 def _same_source(direction, form: Form) -> bool:
-    return any(direction.sops == d.sops if direction.sops is d.sops else False for d in form.weights)
+    return any(same(direction.sops, d.sops) for d in form.weights)
 
 
 def _values_of(form: Form) -> np.ndarray:

@@ -24,6 +24,10 @@ TIER = 128.0
 tier below the highest score gets attention 0, whatever the length and the values: no leakage is left to bound. It is a
 power of two, so that scores, which are whole numbers of tiers, are exact."""
 
+SCALE = 0.5
+"""What the model multiplies scores by: a power of two, so that it rounds nothing, as 1/√d_head would. (TransformerLens'
+native model refuses 1.)"""
+
 MAX_PARAMETERS = 2**28
 """Largest model that is built, a gibibyte of float32."""
 
@@ -49,7 +53,7 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class Weights:
-    """A whole model, whose scores are not scaled. With a sink, token 0 is the sink and position 0 its place."""
+    """A whole model, which multiplies scores by SCALE. With a sink, token 0 is the sink and position 0 its place."""
 
     W_E: Float[Tensor, "d_vocab d_model"]
     W_pos: Float[Tensor, "n_ctx d_model"]
@@ -185,7 +189,15 @@ def _attention(
         if plan.sink:
             for matrix, bias, wanted in ((W_Q[h], b_Q[h], query), (W_K[h], b_K[h], key), (W_V[h], 0.0, value)):
                 matrix[SINK_COLUMN] += wanted - (state @ matrix + bias)
-    named = {"W_Q": W_Q * TIER, "b_Q": b_Q * TIER, "W_K": W_K, "b_K": b_K, "W_V": W_V, "W_O": W_O, "b_O": b_O}
+    named = {
+        "W_Q": W_Q * (TIER / SCALE),
+        "b_Q": b_Q * (TIER / SCALE),
+        "W_K": W_K,
+        "b_K": b_K,
+        "W_V": W_V,
+        "W_O": W_O,
+        "b_O": b_O,
+    }
     return {name: tensor.float() for name, tensor in named.items()}
 
 

@@ -43,7 +43,8 @@ def aggregate(lowering: "Lowering", node: Aggregate, wishes: Sequence["Wish"]) -
     by_key = Form({}, 0.0) if ordered is None else ordered[0]
     if holds_none:
         by_key = by_key + lowering.flag(node.sop, None, exact=True).times(-1.0 - depth)
-        depth += 1
+        # Where positions are preferred, those of Nones are too, and span as many tiers again.
+        depth = 2 * depth + 1 if node.reduction in ("first", "last") else depth + 1
     needs_sink = not select.never_empty
     levels = depth + 1 + needs_sink
     absolute = needs_sink or depth > 0

@@ -4,21 +4,21 @@ import torch
 from torch import Tensor
 
 from microtome.lab import zoo
-from microtome.lab.rasp.compiler.emit import Weights
+from microtome.lab.rasp.compiler.emit import SCALE, Weights
 
 
 def load(weights: Weights, *, causal: bool):
     """A `SequenceModel` of the zoo with a token stem, whose parameters are the weights.
 
-    It has softmax attention with unscaled scores, learned positions, ReLU neurons (none if no layer has any) and no
-    norm.
+    It has softmax attention with a fixed scale of scores, learned positions, ReLU neurons (none if no layer has any)
+    and no norm.
     """
     first = weights.layers[0]
     n_heads, d_model, d_head = first.W_Q.shape
     d_mlp = first.W_in.shape[1]
     model = zoo.sequence(
         stem={"name": "tokens", "d_vocab": len(weights.W_E)},
-        mixer={"name": "softmax", "d_head": d_head, "scale": 1.0},
+        mixer={"name": "softmax", "d_head": d_head, "scale": SCALE},
         position="learned",
         norm="none",
         feedforward={"name": "relu", "d_mlp": d_mlp} if d_mlp else "none",
