@@ -13,7 +13,7 @@ export HF_DATASETS_OFFLINE := 1
 export WANDB_MODE := disabled
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench notebooks
+.PHONY: help demo test test-slow fuzz lint bench notebooks
 
 help: ## print this list
 	@echo "Microtome: what a transformer computes, and why. Targets:"
@@ -31,6 +31,11 @@ test: $(READY) ## the test suite
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: $(READY) ## the tests that need more than the quick budget
 	@$(BIN)/python -m pytest -n 2 -m slow
+
+fuzz: export OMP_NUM_THREADS := 1
+fuzz: export MICROTOME_FUZZ := 10000
+fuzz: $(READY) ## the RASP compiler against its interpreter on 10,000 random programs
+	@$(BIN)/python -m pytest --timeout=0 --hypothesis-show-statistics tests/lab/rasp/test_rasp_fuzz.py
 
 lint: $(READY) ## ruff: rules and formatting
 	@$(BIN)/ruff check .

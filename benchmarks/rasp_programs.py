@@ -1,9 +1,9 @@
 """Nine RASP programs compiled by us and by tracr: sizes at max_len 10, then wrong outputs at lengths up to 256.
 
-tracr is run beside us where `import tracr` works, each compiler in a process of its own; elsewhere its sizes are the
-constants below and the second table has our column alone. Both compile with default settings and are held against the
-interpreter of their own language on 15 inputs. A compilation that fails, or that takes longer than the limit, ends the
-program's row for that compiler.
+tracr is run beside us where `import tracr` works, each compiler in a process of its own; elsewhere its sizes are those
+that were measured before, and the second table has our rows alone. Both compile with default settings and are held
+against the interpreter of their own language on 15 inputs. A compilation that fails, or that takes longer than the
+limit, ends the program's row for that compiler.
 Run: python benchmarks/rasp_programs.py [--limit SECONDS]
 """
 
@@ -17,46 +17,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rasp_contestants import CONTESTANTS, MEASURED_ELSEWHERE, TOLERANCE, VOCABULARIES, Size
 from timing import machine
 
 LENGTHS = (10, 20, 30, 64, 128, 256)
 INPUTS = 15
-TOLERANCE = 1e-4
-"""How far a number may be off before an output counts as wrong; ours must also keep to its certified error."""
 MEMORY = 12 * 2**30
 COMPILE_ROUNDS = 5
-
-LETTERS, NUMBERS = ("a", "b", "c", "d"), (1, 2, 3, 4)
-VOCABULARIES = {
-    "length": LETTERS,
-    "hist": LETTERS,
-    "reverse": LETTERS,
-    "sort_unique": NUMBERS,
-    "sort": NUMBERS,
-    "frac_prevs": LETTERS,
-    "sort_freq": LETTERS,
-    "pair_balance": ("(", ")"),
-    "shuffle_dyck2": ("(", ")", "{", "}"),
-}
-
-
-@dataclass(frozen=True)
-class Size:
-    layers: int
-    heads: int
-    width: int
-    mlp: int
-    parameters: int
-    milliseconds: float = math.nan
-
-    def __str__(self) -> str:
-        shape = f"{self.layers}×{self.heads}"
-        return f"{shape:>4} {self.width:>5} {self.mlp:>5} {self.parameters:>10,} {self.milliseconds:>8.0f}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one program at one length: how many of the inputs came out wrong and the seconds to compile, or why neither."""
+    """Of one program at one length: how many inputs came out wrong and the seconds to compile, or why neither."""
 
     wrong: int = 0
     seconds: float = math.nan
@@ -65,108 +37,6 @@ class Outcome:
 
     def __str__(self) -> str:
         return self.refusal or f"{self.wrong:>2} {self.seconds:>6.2f}s"
-
-
-MEASURED_ELSEWHERE = {
-    "length": Size(1, 1, 29, 22, 2_563),
-    "hist": Size(1, 1, 29, 22, 2_563),
-    "reverse": Size(4, 1, 73, 110, 92_465),
-    "sort_unique": Size(2, 1, 33, 22, 6_881),
-    "sort": Size(3, 1, 73, 40, 56_489),
-    "frac_prevs": Size(2, 1, 19, 1, 2_373),
-    "sort_freq": Size(5, 1, 166, 110, 561_152),
-    "pair_balance": Size(2, 2, 20, 4, 4_692),
-    "shuffle_dyck2": Size(8, 4, 70, 804, 1_026_950),
-}
-"""tracr 9ce2b8c at max_seq_len 10; the vocabularies are those above."""
-
-
-class Microtome:
-    name = "microtome"
-
-    def program(self, name: str, n: int):
-        from microtome.lab import rasp
-        from microtome.lab.rasp import library
-
-        tokens = rasp.tokens
-        return {
-            "length": library.make_length,
-            "hist": library.make_hist,
-            "reverse": lambda: library.make_reverse(tokens),
-            "sort_unique": lambda: library.make_sort_unique(tokens, tokens),
-            "sort": lambda: library.make_sort(tokens, tokens),
-            "frac_prevs": lambda: library.make_frac_prevs(tokens == "a"),
-            "sort_freq": library.make_sort_freq,
-            "pair_balance": lambda: library.make_pair_balance(tokens, "(", ")"),
-            "shuffle_dyck2": lambda: library.make_shuffle_dyck(["()", "{}"]),
-        }[name]()
-
-    def compile(self, program, vocab: Sequence, n: int):
-        from microtome.lab import rasp
-
-        return rasp.compile(program, vocab=vocab, max_len=n)
-
-    def size(self, compiled) -> Size:
-        cfg = compiled.model.cfg
-        parameters = sum(p.numel() for p in compiled.model.parameters())
-        return Size(cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_mlp or 0, parameters)
-
-    def outputs(self, compiled, inputs: list[list]) -> list[list]:
-        return [list(values) for values in compiled.run(inputs)]
-
-    def expected(self, program, tokens: list) -> list:
-        from microtome.lab import rasp
-
-        return rasp.evaluate(program, tokens)
-
-    def tolerance(self, compiled) -> float:
-        # Where numbers are told apart the certified error is 0, and an output is the interpreter's own float or wrong.
-        return min(TOLERANCE, compiled.certificate.output_error)
-
-
-class Tracr:
-    name = "tracr"
-
-    def program(self, name: str, n: int):
-        from tracr.compiler import lib
-        from tracr.rasp import rasp
-
-        tokens = rasp.tokens
-        return {
-            "length": lib.make_length,
-            "hist": lib.make_hist,
-            "reverse": lambda: lib.make_reverse(tokens),
-            "sort_unique": lambda: lib.make_sort_unique(tokens, tokens),
-            "sort": lambda: lib.make_sort(tokens, tokens, max_seq_len=n, min_key=1),
-            "frac_prevs": lambda: lib.make_frac_prevs(tokens == "a"),
-            "sort_freq": lambda: lib.make_sort_freq(n),
-            "pair_balance": lambda: lib.make_pair_balance(tokens, "(", ")"),
-            "shuffle_dyck2": lib.make_shuffle_dyck2,
-        }[name]()
-
-    def compile(self, program, vocab: Sequence, n: int):
-        from tracr.compiler import compiling
-
-        return compiling.compile_rasp_to_model(program, set(vocab), n)
-
-    def size(self, compiled) -> Size:
-        import jax
-
-        cfg = compiled.model_config
-        parameters = sum(x.size for x in jax.tree_util.tree_leaves(compiled.params))
-        return Size(cfg.num_layers, cfg.num_heads, len(compiled.residual_labels), cfg.mlp_hidden_size, parameters)
-
-    def outputs(self, compiled, inputs: list[list]) -> list[list]:
-        return [compiled.apply(["compiler_bos", *tokens]).decoded[1:] for tokens in inputs]
-
-    def expected(self, program, tokens: list) -> list:
-        return program(tokens)
-
-    def tolerance(self, compiled) -> float:
-        return TOLERANCE
-
-
-CONTESTANTS = {"microtome": Microtome, "tracr": Tracr}
 
 
 def sampled(vocab: Sequence, n: int) -> list[list]:

@@ -172,13 +172,14 @@ def _program_section(page: Page, compiled: Compiled, report: Report) -> None:
         "A program becomes weights",
         Prose(
             f"The RASP program reverse was compiled to a transformer of {cfg.n_layers} layers, {cfg.n_heads} head(s) "
-            f"each, with a residual stream of {cfg.d_model} named directions. Run as a model, it {report}."
+            f"each, with a residual stream of {cfg.d_model} columns. Run as a model, it {report}."
         ),
         Code(f"{compiled.program!r}\n\nreverse(['a', 'c', 'b', 'b']) = {compiled(['a', 'c', 'b', 'b'])}"),
         Picture(
             picture.draw(compiled, "acbb"),
-            "The residual stream on the input a c b b: rows are named directions, columns positions, and a panel "
-            "follows each sub-layer. A green frame marks what that sub-layer wrote.",
+            "The residual stream on the input a c b b: rows are named directions, with their column of the stream in "
+            "brackets, columns are positions, and a panel follows each sub-layer. A green frame marks what it adds; "
+            "where a row is grey, the stream does not hold it.",
             "Heat maps of the residual stream after the embedding and each attention and MLP layer.",
         ),
     )

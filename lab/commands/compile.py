@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ def compile_program(
     causal: Annotated[bool, typer.Option("--causal", help="Let a position see only itself and earlier ones.")] = False,
     example: Annotated[str | None, typer.Option("--input", help=f"An input to run it on: {TOKENS}.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Draw the residual stream on that input.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with all of it.")] = None,
 ) -> None:
     """Compile a RASP program to weights, hold it against its interpreter, and name its residual directions."""
     sop, allowed, masked = _load(program)
@@ -29,21 +31,20 @@ def compile_program(
         raise ValueError("a program from a file needs its vocabulary: add --vocab with tokens, such as --vocab a,b,c")
 
     from microtome.lab import rasp
+    from microtome.lab.rasp import page, picture
 
     compiled = rasp.compile(sop, vocab=allowed, max_len=max_len, causal=causal or masked)
     tokens = (allowed * max_len)[:max_len] if example is None else _tokens(example)
     values, report = compiled(tokens), compiled.verify()
-    typer.echo(f"{compiled!r}\n{report}")
-    rows = [_cells(compiled, basis) for basis in compiled.layout.bases.values()]
-    sink = (str(compiled.labels.index("sink")), "sink", "the mark of the position in front of every input")
-    print_table(("directions", "variable", "stand for"), [sink, *rows], flexible="stand for")
-    typer.echo(f"{tokens} -> {values}")
+    typer.echo(compiled.explain())
+    print_table(("columns", "directions", "held"), page.directions(compiled), flexible="directions")
+    typer.echo(f"proved: it {compiled.certificate}\ntested: it {report}\n{tokens} -> {values}")
     if figure is not None:
-        from microtome.lab.rasp import picture
-
         figure.parent.mkdir(parents=True, exist_ok=True)
         picture.draw(compiled, tokens).savefig(figure, dpi=150)
         typer.echo(f"figure in {figure}")
+    if html is not None:
+        typer.echo(f"page in {page.program_page(compiled, tokens, report).write(html)}")
     raise typer.Exit(0 if report.equal else 1)
 
 
@@ -54,17 +55,30 @@ def _load(source: str) -> tuple[Any, list | None, bool]:
     if source.startswith(LIBRARY):
         name, examples = source.removeprefix(LIBRARY), {example.name: example for example in library.examples()}
         if name not in examples:
-            raise ValueError(f"no example is called {name!r}{near(name, examples)}; there are {', '.join(examples)}")
+            hint = near(name, examples)
+            raise ValueError(f"no example is called {name!r}{hint}; `microtome programs` lists all {len(examples)}")
         return examples[name].program, list(examples[name].vocab), examples[name].causal
     if not Path(source).is_file():
         raise ValueError(f"there is no file {source}; library:NAME takes an example program by name")
     try:
         names = runpy.run_path(source)
-    except Exception as error:
-        raise ValueError(f"{source} does not run: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ValueError(_fault(source, error)) from error
     if not isinstance(names.get("program"), SOp):
-        raise ValueError(f"{source} defines no s-op called `program`, which is what would be compiled")
+        found = type(names["program"]).__name__ if "program" in names else "nothing"
+        raise ValueError(f"{source} defines no s-op called `program`, which is what would be compiled, but {found}")
     return names["program"], None, False
+
+
+def _fault(source: str, error: BaseException) -> str:
+    """One sentence on why a file does not run, with its line that is at fault."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == source]
+    message = str(error)
+    if isinstance(error, SyntaxError) and error.filename == source:
+        lines, message = [error.lineno], error.msg
+    place = f"{source}:{lines[-1]}" if lines and lines[-1] else source
+    return f"{place} does not run: {type(error).__name__}: {' '.join(message.split())}"
 
 
 def _tokens(text: str) -> list[int] | list[str]:
@@ -72,12 +86,3 @@ def _tokens(text: str) -> list[int] | list[str]:
     if not all(words):
         raise ValueError(f"there is an empty token in {text!r}; write tokens with one comma between them")
     return [int(word) for word in words] if all(re.fullmatch(r"-?\d+", word) for word in words) else words
-
-
-def _cells(compiled: Any, basis: Any) -> tuple[str, str, str]:
-    """Where a variable of a compiled program is held, its name, and what each of its directions stands for."""
-    places = [compiled.labels.index(direction) for direction in basis.directions]
-    held = ["its number"] if basis.number else ["the attention left on the sink"] if basis.share else []
-    held += [repr(value) for value in basis.values]
-    where = str(places[0]) if len(places) == 1 else f"{places[0]}-{places[-1]}"
-    return where, basis.variable, ", ".join(held)

@@ -94,7 +94,7 @@ def draw(compiled: Compiled, tokens: Iterable[Value]) -> Figure:
 
 
 def _panels(compiled: Compiled) -> tuple[list[str], list[int]]:
-    """Titles of the panels, and after which half-layer each shows the stream; a model without MLPs has none of these."""
+    """Titles of the panels, and after which half-layer each shows the stream; some models have no MLPs."""
     panels = {"embedding": 0}
     for layer, block in enumerate(compiled.model.blocks):
         panels[f"layer {layer}\n+ attention"] = 2 * layer + 1

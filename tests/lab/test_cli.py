@@ -8,6 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from microtome.lab import cli
+from microtome.lab.rasp import library
 from microtome.lab.zoo import registry
 from microtome.theory import Check, Claim, Control, Evidence, Statement, claims, ledger
 from microtome.theory import registry as statements
@@ -63,12 +64,13 @@ def assert_refused(result: Result, *words: str) -> None:
 def test_help_names_every_command(microtome: Command) -> None:
     result = microtome("--help")
     assert result.code == 0
-    for command in ("papers", "claims", "verify", "zoo", "compile", "train", "demo"):
+    for command in ("papers", "claims", "verify", "zoo", "compile", "programs", "train", "demo"):
         assert f" {command} " in result.out
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"), [(["paper"], "papers"), (["claims", "rn"], "run"), (["train", "ilc"], "icl")]
+    ("typed", "meant"),
+    [(["paper"], "papers"), (["program"], "programs"), (["claims", "rn"], "run"), (["train", "ilc"], "icl")],
 )
 def test_a_mistyped_command_gets_a_hint(microtome: Command, typed: list[str], meant: str) -> None:
     result = microtome(*typed)
@@ -166,11 +168,17 @@ def test_the_zoo_lists_the_parts_of_each_slot(microtome: Command) -> None:
 
 
 def test_an_example_program_is_compiled_and_drawn(microtome: Command, tmp_path: Path) -> None:
-    result = microtome("compile", "library:hist", "--max-len", "3", "--input", "a,b,a", "--figure", "hist.png")
+    options = ["--max-len", "3", "--input", "a,b,a", "--figure", "hist.png", "--html", "hist.html"]
+    result = microtome("compile", "library:hist", *options)
     assert result.code == 0, result.err
+    assert "decodes correctly on every input of 1 to 3 tokens" in result.out
+    assert "head 0.0 computes hist" in result.out
+    assert "MLP 0 to the end" in result.out
     assert "equals the interpreter on all 39 inputs" in result.out
     assert "['a', 'b', 'a'] -> [2, 1, 2]" in result.out
     assert (tmp_path / "hist.png").stat().st_size > 0
+    assert "page in hist.html" in result.out
+    assert "decodes correctly" in (tmp_path / "hist.html").read_text(encoding="utf-8")
 
 
 def test_a_program_from_a_file_is_compiled(microtome: Command, tmp_path: Path) -> None:
@@ -179,7 +187,7 @@ def test_a_program_from_a_file_is_compiled(microtome: Command, tmp_path: Path) -
     result = microtome("compile", "plus.py", "--vocab", "1, 2", "--max-len", "2", "--causal")
     assert "[1, 2] -> [2, 3]" in result.out
     assert "causal" in result.out
-    assert " next " in result.out
+    assert "next" in result.out
     assert_refused(microtome("compile", "plus.py"), "--vocab")
     assert_refused(microtome("compile", "plus.py", "--vocab", "1,2", "--input", "3"), "3", "vocabulary")
 
@@ -191,9 +199,48 @@ def test_what_is_no_program_is_refused(microtome: Command, tmp_path: Path) -> No
     (tmp_path / "empty.py").touch()
     assert_refused(microtome("compile", "empty.py", "--vocab", "a"), "empty.py", "`program`")
     (tmp_path / "wrong.py").write_text("program = tokenz")
-    assert_refused(microtome("compile", "wrong.py", "--vocab", "a"), "wrong.py", "NameError", "tokenz")
+    assert_refused(microtome("compile", "wrong.py", "--vocab", "a"), "wrong.py:1 ", "NameError", "tokenz")
     (tmp_path / "number.py").write_text("program = 3")
     assert_refused(microtome("compile", "number.py", "--vocab", "a"), "number.py", "`program`")
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("program = (rasp.tokens +", ("SyntaxError", "was never closed")),
+        ("program = {}['length']", ("KeyError", "'length'")),
+        ("program = rasp.Map(lambda x: x + 1, rasp.tokens)", ("'a'", "can only concatenate str")),
+        ("raise SystemExit", ("SystemExit",)),
+    ],
+)
+def test_a_program_at_fault_is_refused_with_its_line(
+    microtome: Command, tmp_path: Path, lines: str, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "fault.py").write_text(f"from microtome.lab import rasp\n\n{lines}\n")
+    assert_refused(microtome("compile", "fault.py", "--vocab", "a"), "fault.py:3", *words)
+
+
+def test_the_programs_are_listed(microtome: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = library.examples()
+    monkeypatch.setattr(library, "examples", lambda: found)
+    rows = {row["name"]: row for row in json.loads(microtome("programs", "--json").out)}
+    assert set(rows) == {example.name for example in found}
+    assert rows["hist"]["vocab"] == ["a", "b", "c"]
+    table = microtome("programs").out
+    assert max(map(len, table.splitlines())) <= 80
+    assert " hist " in table
+
+
+def test_the_catalogue_of_programs_is_written(
+    microtome: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = library.counting.examples()[:2]
+    monkeypatch.setattr(library, "examples", lambda: found)
+    result = microtome("programs", "--html", "all.html", "--max-len", "2")
+    assert (result.code, result.out) == (0, "page in all.html\n")
+    assert "inputs of 1 to 2 tokens" in (tmp_path / "all.html").read_text(encoding="utf-8")
+    assert len(json.loads(microtome("programs", "--html", "all.html", "--max-len", "2", "--json").out)) == 2
+    assert_refused(microtome("programs", "--html", "all.html", "--max-len", "0"), "max_len", "not 0")
 
 
 def test_a_learner_is_trained_and_taken_up_again(microtome: Command, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def _setting(program: SOp, vocab: Iterable[Value], max_len: int, causal: bool) -
         hint = "; take its SelectorWidth or an Aggregate over it" if isinstance(program, Selector) else ""
         raise CompileError(f"only an s-op can be compiled, not {type(program).__name__} {program!r}{hint}")
     if not isinstance(max_len, int) or max_len < 1:
-        raise CompileError(f"max_len must be a whole number of at least 1, not {max_len!r}", program)
+        raise CompileError(f"max_len must be a whole number of at least 1, not {max_len!r}")
     try:
         # A set of strings has another order in every process; the order of directions must not.
         values = unique(plain(token) for token in (sorted(vocab, key=repr) if isinstance(vocab, Set) else vocab))

@@ -112,7 +112,7 @@ def _reusable(owner, died, birth: int, end: int, load: list[int], width: int, we
         if cost == 0 or died[life.direction] >= end:
             continue
         # Neurons of a layer run at an even half-layer; what they clear must be dead after it and taken from it on.
-        earliest = max((died[life.direction] + 1) // 2 * 2, (life.born + 1) // 2 * 2, 2)
+        earliest = max((died[life.direction] + 1) // 2 * 2, life.born // 2 * 2 + 2)
         for time in range(earliest, birth + 1, 2):
             layer = time // 2 - 1
             raised = [n + cost if i == layer else n for i, n in enumerate(load)]

@@ -52,7 +52,7 @@ def folds(lowering: "Lowering", sops: list[SOp], i: int) -> bool:
     if not isinstance(sop, Map) or lowering.plain or lowering.facts(sop.inner).values is None:
         return False
     others = np.prod([len(lowering.facts(s).values) for s in sops if s is not sop], dtype=float)
-    return len(sops) == 1 or others * len(lowering.facts(sop.inner).values) <= MAX_FUSED
+    return len(sops) == 1 or bool(others * len(lowering.facts(sop.inner).values) <= MAX_FUSED)
 
 
 def opened(lowering: "Lowering", sops: list[SOp], function: np.ndarray) -> list[tuple[list[SOp], np.ndarray]]:

@@ -75,7 +75,9 @@ def certify(lowered: Lowered) -> Certificate:
     margins = []
     for i, layer in enumerate(lowered.plan.layers):
         for h, head in enumerate(layer.heads):
-            margin = TIER * _margin(head)
+            # With more than one level, some key lies one tier below those that are attended to, and so does a sink.
+            close = head.levels > 1 or (lowered.plan.sink and head.sink_score < 0)
+            margin = TIER * min(_margin(head), 1.0 if close else math.inf)
             # Below half of 2^−149, exp rounds to 0; above it, each such key has at most exp(−margin).
             leakage = 0.0 if margin > 150 * math.log(2) else setting.max_len * math.exp(-margin)
             margins.append(HeadMargin(i, h, head.label, margin, leakage))

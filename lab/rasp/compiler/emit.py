@@ -18,6 +18,7 @@ from microtome.lab.rasp.compiler.operations import Direction, Form, Head, Neuron
 from microtome.lab.rasp.compiler.schedule import Layer
 from microtome.lab.rasp.errors import CompileError
 from microtome.lab.rasp.language import Indices, SOp, Tokens
+from microtome.lab.rasp.values import key as identity
 
 TIER = 128.0
 """Nats between two tiers of scores. exp(−TIER) is under half of float32's smallest number 2^−149, so whatever lies a
@@ -146,7 +147,8 @@ def _embeddings(plan: Plan, column: Mapping[Direction, int], d_vocab: int) -> tu
         assert isinstance(sop, Tokens | Indices)
         for direction in directions:
             for row, value in enumerate(values, start=plan.sink):
-                table[row, column[direction]] = direction.expected(value)
+                # A value that no defined input has is in no table.
+                table[row, column[direction]] = direction.table.get((identity(value),), 0.0)
     return W_E, W_pos
 
 

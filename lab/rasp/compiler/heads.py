@@ -99,7 +99,7 @@ def _copied_values(
         form = lowering.view((node.sop,), wish.function[places], name=name, exact=True)
         values[wish.direction] = form + Form({}, wish.offset)
         default = facts.number_of.get(key(node.default))
-        sink[wish.direction] = wish.offset + (0.0 if default is None else float(wish.function[default]))
+        sink[wish.direction] = wish.offset + (0.0 if default is None else float(np.nan_to_num(wish.function[default])))
     return values, sink
 
 

@@ -118,7 +118,7 @@ class Simplifier:
         name = self._name.get(self._class[node])
         if name is not None and rebuilt.name is None:
             rebuilt = rebuilt.named(name)
-        rebuilt = _always(rebuilt)
+        rebuilt = _always(rebuilt, self.inference.setting.max_len)
         if isinstance(rebuilt, SequenceMap) and not self.plain:
             # Before its values are listed: those of the single average are far fewer.
             rebuilt = self._one_average(rebuilt)
@@ -181,11 +181,11 @@ class Simplifier:
         return self.add(Aggregate(first, inner, default=default, name=node.label))
 
 
-def _always(node: Expression) -> Expression:
+def _always(node: Expression, max_len: int) -> Expression:
     """The few kinds that are other kinds in disguise."""
     match node:
         case ConstantSOp():
-            values = node.value
+            values = node.value if node.check_length else (*node.value, *[None] * (max_len - len(node.value)))
             return Map(Lookup(values), indices, name=node.name)
         case ConstantSelector():
             return Select(indices, indices, Grid(node.value), name=node.name)

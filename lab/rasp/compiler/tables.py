@@ -180,13 +180,13 @@ def _kinks(s: np.ndarray, values: np.ndarray, side: int) -> Rows:
 
 def _summable(rows: Rows, s: np.ndarray) -> bool:
     """Whether every sum of the neurons is one of whole numbers that float32 holds exactly, in any order."""
-    weights = np.array([ramp.weights for ramp in rows.ramps]).reshape(len(rows.ramps), -1)
+    weights = np.array([ramp.weights for ramp in rows.ramps]).reshape(len(rows.ramps), len(rows.constants))
     whole = bool((weights == np.round(weights)).all()) and all(c == round(c) for c in rows.constants)
     reach = sum(
         max(abs(ramp.slope * s[0] + ramp.bias), abs(ramp.slope * s[-1] + ramp.bias)) * np.abs(ramp.weights).max()
         for ramp in rows.ramps
     )
-    return whole and reach < EXACT
+    return bool(whole and reach < EXACT)
 
 
 def _steps(s: np.ndarray, values: np.ndarray, error: float, grid: float) -> Rows | None:

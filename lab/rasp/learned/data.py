@@ -8,6 +8,7 @@ from torch import Tensor
 
 from microtome.lab.rasp.learned.options import PAD, Options
 from microtome.lab.rasp.learned.tasks import Sentence, TaggingTask
+from microtome.lab.tasks.protocol import check_sizes
 
 ROUNDS = 5
 """How many times the wanted number of sentences is drawn at most in search of different ones."""
@@ -91,8 +92,9 @@ def draw(task: TaggingTask, size: int = 20_000, seed: int = 0) -> Data:
     There may be fewer than `size` of them, where five times as many draws do not give that many different ones.
 
     Raises:
-        ValueError: if there are too few for three parts.
+        ValueError: if `size` is below 1, or there are too few for three parts.
     """
+    check_sizes(size=size)
     generator = torch.Generator().manual_seed(seed)
     different: dict[tuple[str, ...], None] = {}
     for _ in range(ROUNDS):

@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import and_, or_
 
-from microtome.lab.rasp.language import Aggregate, Comparison, Map, Select, Selector, SequenceMap, SOp, indices, tokens
+from microtome.lab.rasp.language import (
+    Aggregate,
+    Comparison,
+    Map,
+    Select,
+    SelectorWidth,
+    SequenceMap,
+    SOp,
+    indices,
+    tokens,
+)
 from microtome.lab.rasp.library.example import Example, at_each_prefix, everywhere, example
 from microtome.lab.rasp.library.parts import (
     EARLIER,
@@ -45,19 +55,23 @@ def make_balanced(open_token: Value, close_token: Value) -> SOp:
 
 def make_depth(pairs: Sequence[str]) -> SOp:
     """How many brackets have been opened up to each position, less those closed."""
-    opens = count_so_far(is_one_of(tokens, tuple(pair[0] for pair in pairs))).named("opens")
-    closes = count_so_far(is_one_of(tokens, tuple(pair[1] for pair in pairs))).named("closes")
-    return (opens - closes).named("depth")
+    return (count_so_far(_opens(pairs)) - count_so_far(_closes(pairs))).named("depth")
 
 
 def make_level(pairs: Sequence[str]) -> SOp:
-    """The depth inside the pair that each bracket belongs to, and the depth at other tokens."""
-    closes = Map(int, is_one_of(tokens, tuple(pair[1] for pair in pairs)))
-    return (make_depth(pairs) + closes.named("closes_here")).named("level")
+    """The depth inside the pair that each bracket belongs to, and the depth at other tokens.
+
+    All that was opened up to here less what was closed before: one more than the depth at a closing bracket.
+    """
+    return (count_so_far(_opens(pairs)) - SelectorWidth(holding(_closes(pairs)) & EARLIER)).named("level")
 
 
-def _opening(pairs: Sequence[str]) -> Selector:
-    return holding(is_one_of(tokens, tuple(pair[0] for pair in pairs)))
+def _opens(pairs: Sequence[str]) -> SOp:
+    return is_one_of(tokens, tuple(pair[0] for pair in pairs)).named("opens")
+
+
+def _closes(pairs: Sequence[str]) -> SOp:
+    return is_one_of(tokens, tuple(pair[1] for pair in pairs)).named("closes")
 
 
 def make_shuffle_dyck(pairs: Sequence[str]) -> SOp:
@@ -92,7 +106,7 @@ def make_dyck_ptf(pairs: Sequence[str]) -> SOp:
     The partner of a closing bracket is the last opening one before it at its level.
     """
     level = make_level(pairs)
-    opener = _opening(pairs) & Select(level, level, Comparison.EQ) & EARLIER
+    opener = holding(_opens(pairs)) & Select(level, level, Comparison.EQ) & EARLIER
     partner = Aggregate(opener, tokens, default="-", reduction="last")
     closing = {pair[1] for pair in pairs}
     mismatch = SequenceMap(lambda x, y: y in closing and x + y not in pairs, partner.named("partner"), tokens)
@@ -120,7 +134,7 @@ def make_partner() -> SOp:
 def make_innermost() -> SOp:
     """The bracket that was opened last and is still open, "-" if there is none; any kind closes any."""
     pairs = (ROUND, SQUARE)
-    opener = _opening(pairs) & Select(make_level(pairs), make_depth(pairs), Comparison.EQ) & SO_FAR
+    opener = holding(_opens(pairs)) & Select(make_level(pairs), make_depth(pairs), Comparison.EQ) & SO_FAR
     return Aggregate(opener, tokens, default="-", reduction="last").named("innermost")
 
 

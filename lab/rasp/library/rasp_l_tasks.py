@@ -101,7 +101,7 @@ def make_addition_reversed() -> SOp:
 
 
 def make_addition_forward() -> SOp:
-    """The next bit of a sum given column by column (0, 1 or 2 in each), the highest first; None at its end.
+    """The next bit of a sum given column by column (0, 1 or 2 in each), the highest first, zeros at its end.
 
     The carry must be known before the lower bits are: it is decided by the first lower column that is not one.
     """
@@ -109,8 +109,7 @@ def make_addition_forward() -> SOp:
     lower = Select(indices, WRITTEN, Comparison.GEQ) & holding(IN_PROMPT & (tokens != 1))
     decides = Aggregate(lower, _bits(), default=0, reduction="first").named("decides")
     bit = SequenceMap(lambda c, d: (c + d // 2) % 2, column, decides)
-    prompt_end = indices - WRITTEN
-    return only_where(WRITTEN - prompt_end <= 0, bit).named("addition_forward")
+    return only_where(PROMPT_OVER, bit).named("addition_forward")
 
 
 def examples() -> tuple[Example, ...]:
@@ -194,4 +193,4 @@ def _addition_reversed(prompt: list[Value], done: list[Value]) -> Value:
 
 def _addition_forward(prompt: list[Value], done: list[Value]) -> Value:
     total = sum(column << place for place, column in enumerate(reversed(prompt)))
-    return None if len(done) > len(prompt) else total >> len(prompt) - len(done) & 1
+    return 0 if len(done) > len(prompt) else total >> len(prompt) - len(done) & 1
