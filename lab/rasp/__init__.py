@@ -8,7 +8,8 @@
     compiled(["a", "b", "a"])    # [2, 1, 2], out of a transformer
     compiled.verify()            # held against the interpreter, node by node
 
-The language has tracr's names. `library` holds example programs; compiling imports torch and TransformerLens.
+The language has tracr's names. `library` holds example programs, `printing.source` writes a program as lines of text,
+`graph.draw` as a picture. Compiling imports torch and TransformerLens; writing and interpreting a program does not.
 """
 
 from microtome.lab.rasp.compiler import compile

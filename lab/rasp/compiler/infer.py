@@ -193,6 +193,8 @@ def _aggregate(node: Aggregate, inference: Inference) -> Facts:
     extra = () if select.never_empty else (node.default,)
     if sop.values is None and (sop.linear or node.reduction != "mean"):
         raise CompileError(f"{node.sop.label} has too many values to be aggregated by {node.reduction}", node)
+    if node.reduction in ("max", "min") and not _ordered(sop.values):
+        inference.assume(f"{node.selector.label} never selects two values of {node.sop.label} that have no order")
     single = node.reduction in ("first", "last") or select.one_position
     one_value = (
         single
@@ -206,6 +208,15 @@ def _aggregate(node: Aggregate, inference: Inference) -> Facts:
     if one_value and not sop.averaged:
         return listed((*sop.values, *extra), exact=sop.exact and single, uniform=uniform)
     return _mean(node, sop, extra, one_value, uniform, inference)
+
+
+def _ordered(values: tuple[Value, ...]) -> bool:
+    """Whether any two of the values can be compared, None aside."""
+    try:
+        sorted(v for v in values if v is not None)
+    except TypeError:
+        return False
+    return True
 
 
 def _mean(node: Aggregate, sop: Facts, extra: tuple, one_value: bool, uniform: bool, inference: Inference) -> Facts:

@@ -107,7 +107,7 @@ def reduced(atoms: tuple[Atom, ...], table: np.ndarray) -> Column:
             table = table.take(0, axis=axis)
         else:
             kept.append(atom)
-    return Column(tuple(reversed(kept)), table)
+    return Column(tuple(reversed(kept)), np.asarray(table))
 
 
 def classes(columns: Sequence[Column], what: str) -> tuple[Column, np.ndarray]:
@@ -119,7 +119,7 @@ def classes(columns: Sequence[Column], what: str) -> tuple[Column, np.ndarray]:
     if not stacked:
         return Column((), np.zeros(())), np.zeros((1, 0))
     _, first, inverse = np.unique(np.round(rows, DIGITS), axis=0, return_index=True, return_inverse=True)
-    return Column(atoms, inverse.reshape(shape)), rows[first]
+    return Column(atoms, np.asarray(inverse.reshape(shape))), rows[first]
 
 
 def as_sop(column: Column, name: str, *, whole: bool = False) -> SOp:

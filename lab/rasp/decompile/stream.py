@@ -88,7 +88,7 @@ def _attend(
     bias = {n: _array(getattr(attn, n).bias).reshape(n_heads, -1) for n in "qkv"}
     out = _array(attn.o.weight).reshape(len(columns), n_heads, -1)
     b_O = _array(attn.o.bias)
-    added: dict[int, list[Column]] = {int(c): [Column((), np.array(b_O[c]))] for c in np.flatnonzero(b_O)}
+    added: dict[int, list[Column]] = {int(c): [Column((), np.asarray(b_O[c]))] for c in np.flatnonzero(b_O)}
     after = None if sink is None else sink + b_O
     for h in range(n_heads):
         name = f"head {layer}.{h}"
@@ -126,7 +126,7 @@ def _feed_forward(columns: list[Column], sink: np.ndarray | None, mlp, layer: in
     fired = {}
     for n in np.flatnonzero(W_out.any(0)):
         read = linear(columns, W_in[n], b_in[n], f"neuron {layer}.{n}")
-        fired[int(n)] = Column(read.atoms, np.maximum(read.table, 0.0))
+        fired[int(n)] = Column(read.atoms, np.asarray(np.maximum(read.table, 0.0)))
     result = list(columns)
     for c in np.flatnonzero(W_out.any(1) | (b_out != 0)):
         writing = np.flatnonzero(W_out[c])
@@ -164,4 +164,4 @@ def _output(columns: list[Column], W_U: np.ndarray, b_U: np.ndarray) -> SOp:
     best = np.round(stacked, 6).argmax(0)
     if len(logits) < len(W_U):
         best = np.where(np.round(stacked.max(0), 6) < 0, len(logits), best)
-    return as_sop(Column(atoms, best), "output", whole=True)
+    return as_sop(Column(atoms, np.asarray(best)), "output", whole=True)

@@ -335,12 +335,12 @@ def test_the_inputs_were_made_by_no_program():
     assert tokens.where is indices.where is length.where is None
 
 
-def test_ten_thousand_expressions_have_bounded_labels():
+def test_chains_far_beyond_the_recursion_limit_can_be_built_printed_and_run():
     expression = tokens
-    for i in range(10_000):
+    for i in range(3000):
         expression = expression + i
     assert len(repr(expression)) < 200
-    assert expression([1]) == [1 + sum(range(10_000))]
+    assert expression([1]) == [1 + sum(range(3000))]
 
 
 def test_selectors_of_the_same_keys_and_queries_join_into_one():
