@@ -53,6 +53,15 @@ from microtome.lab.rasp.language import (
 )
 from microtome.lab.rasp.values import Value
 
+
+def decompile(model, *, vocab=None, max_len=None) -> SOp:
+    """A program that computes what a compiled model does, out of its weights alone; see `decompiler.decompile`."""
+    # Reading weights needs torch, which writing and interpreting a program does not.
+    from microtome.lab.rasp import decompiler
+
+    return decompiler.decompile(model, vocab=vocab, max_len=max_len)
+
+
 RASPExpr, TokensType, IndicesType, LengthType = Expression, Tokens, Indices, Length
 """tracr's names for these."""
 
@@ -96,6 +105,7 @@ __all__ = [
     "is_categorical",
     "evaluate",
     "compile",
+    "decompile",
     "RaspError",
     "ExpressionError",
     "UndefinedError",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformer_lens import ActivationCache
 
 from microtome.lab.rasp.compiler.certificate import Certificate, certify
 from microtome.lab.rasp.compiler.operations import Direction
@@ -129,7 +130,7 @@ class Compiled:
         """Which variable lives where, and which heads and neurons compute it, as text."""
         return explain(self)
 
-    def read(self, cache: Mapping[str, Tensor], layer: int) -> Read:
+    def read(self, cache: ActivationCache, layer: int) -> Read:
         """The values of the program's s-ops as the stream after a layer holds them.
 
         Args:

@@ -8,7 +8,7 @@ from microtome.lab.rasp.compiler import grid as grids
 from microtome.lab.rasp.compiler.operations import Direction, Form
 from microtome.lab.rasp.compiler.wishes import Variable, Wish
 from microtome.lab.rasp.language import Length, Map, SelectorWidth, SOp, operand
-from microtome.lab.rasp.values import key
+from microtome.lab.rasp.values import Value, key
 
 if TYPE_CHECKING:
     from microtome.lab.rasp.compiler.lower import Lowering
@@ -76,7 +76,7 @@ def flag(lowering: "Lowering", sop: SOp, value) -> Direction:
     return held(lowering, sop, f"={value!r}", lambda title: Direction(title, (sop,), table, error=facts.error))
 
 
-def flags(lowering: "Lowering", sop: SOp) -> dict[str, Direction]:
+def flags(lowering: "Lowering", sop: SOp) -> dict[Value, Direction]:
     """The raw directions of an average that say that it is no number, by value."""
     return {v: flag(lowering, sop, v) for v in lowering.facts(sop).strays}
 

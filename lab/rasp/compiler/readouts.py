@@ -124,7 +124,7 @@ def _best(
         if rows is None:
             continue
         cleaning = sum(
-            2 * np.count_nonzero(np.diff(level.numbers))
+            2 * int(np.count_nonzero(np.diff(level.numbers)))
             for sop, level in zip(sops, scalar.levels, strict=True)
             if level.exact and not _exact(lowering, sop)
         )

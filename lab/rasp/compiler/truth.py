@@ -197,7 +197,7 @@ def _trimmed(clause: Clause) -> Clause:
         for i in reversed(range(len(side))):
             axis = offset + i
             if table.shape[axis] == 1 or (table == table.take([0], axis)).all():
-                table = table.take(0, axis)
+                table = np.asarray(table.take(0, axis))
                 del side[i]
     return Clause(tuple(queries), tuple(keys), table)
 

@@ -23,7 +23,8 @@ def condition(name: str, values: Sequence[Value], domain: Sequence[Value]) -> st
     """An expression that is true where the variable `name`, known to lie in `domain`, has one of the values."""
     if not all(isinstance(value, int) for value in domain):
         return _membership(name, sorted(values, key=str))
-    parts = [_interval(name, run, domain) for run in _runs(sorted(values), sorted(domain))]
+    places = sorted(domain)
+    parts = [_interval(name, run, places) for run in _runs(sorted(values), places)]
     singles = _membership(name, sorted(values))
     joined = " or ".join(parts)
     return joined if len(joined) <= len(singles) else singles
@@ -110,7 +111,7 @@ def _membership(name: str, values: Sequence[Value]) -> str:
     return f"{name} in {{{', '.join(map(literal, values))}}}"
 
 
-def _runs(values: list[int], domain: list[int]) -> list[list[int]]:
+def _runs(values: list[int], domain: Sequence[int]) -> list[list[int]]:
     """Values that follow each other in the domain."""
     place = {value: i for i, value in enumerate(domain)}
     runs: list[list[int]] = []
@@ -122,7 +123,7 @@ def _runs(values: list[int], domain: list[int]) -> list[list[int]]:
     return runs
 
 
-def _interval(name: str, run: list[int], domain: list[int]) -> str:
+def _interval(name: str, run: list[int], domain: Sequence[int]) -> str:
     if len(run) == 1:
         return f"{name} == {run[0]}"
     if run[0] == domain[0]:

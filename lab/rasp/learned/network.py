@@ -168,7 +168,7 @@ class TransformerProgram(HookedModel):
 
     @torch.no_grad()
     def predict(self, sentences: Sequence[Sequence[str]]) -> list[list[str]]:
-        """The most likely class at each word of each sentence, as `sample` has it; `BOS` and `EOS` stand for themselves.
+        """The most likely class at each word of each sentence, by `sample`; `BOS` and `EOS` stand for themselves.
 
         Raises:
             ValueError: as `to_tokens`.

@@ -13,7 +13,7 @@ FINEST = 2**12
 
 
 def classifier(
-    model: TransformerProgram, values: Mapping[str, Mapping[int, Value]], most: Mapping[str, int]
+    model: TransformerProgram, values: Mapping[str, Mapping[int, Value]], numbers: Mapping[str, range]
 ) -> Classifier:
     """The classifier of a discrete network.
 
@@ -23,28 +23,28 @@ def classifier(
     Args:
         model: the network.
         values: of each categorical variable, the indices that can occur and what they stand for.
-        most: of each numerical variable, the largest number that it can be.
+        numbers: of each numerical variable, the numbers that it can be.
     """
     rows, whole = _readable(model.W_U.detach()[:, 1:].cpu())
     points: dict[str, dict[Value, Points]] = {}
     rates: dict[str, Points] = {}
-    always = [0] * len(rows[0])
+    always: Points = (0,) * len(rows[0])
     for variable in model.options.variables:
         if variable.name in values and variable.kind == "categorical":
             said = {label: rows[variable.start + index] for index, label in values[variable.name].items()}
             if len(set(said.values())) == 1:
-                always = [a + b for a, b in zip(always, next(iter(said.values())), strict=True)]
+                always = _sum(always, next(iter(said.values())))
             elif any(_decides(row) for row in said.values()):
                 points[variable.name] = said
         elif variable.name == "ones":
-            always = [a + b for a, b in zip(always, rows[variable.start], strict=True)]
-        elif _decides(rows[variable.start]) and most[variable.name] > 0:
+            always = _sum(always, rows[variable.start])
+        elif _decides(rows[variable.start]) and len(numbers[variable.name]) > 1:
             rates[variable.name] = rows[variable.start]
     if whole:
         points = {name: {value: _from_worst(row) for value, row in said.items()} for name, said in points.items()}
         rates = {name: _from_worst(row) for name, row in rates.items()}
         always = _from_worst(always)
-    return Classifier(points, rates, tuple(always))
+    return Classifier(points, rates, always)
 
 
 def _readable(weights: Float[Tensor, "d_model class"]) -> tuple[list[Points], bool]:
@@ -54,6 +54,10 @@ def _readable(weights: Float[Tensor, "d_model class"]) -> tuple[list[Points], bo
         if bool((exact * scale == (exact * scale).round()).all()):
             return [tuple(row) for row in (exact * scale).long().tolist()], True
     return [tuple(float(str(number)) for number in row) for row in weights.numpy()], False
+
+
+def _sum(row: Points, other: Points) -> Points:
+    return tuple(a + b for a, b in zip(row, other, strict=True))
 
 
 def _from_worst(row: Points) -> Points:

@@ -32,7 +32,7 @@ class _Reader:
 
     Attributes:
         values: of each categorical variable, the indices that can occur and what they stand for.
-        most: of each numerical variable, the largest number that it can be.
+        numbers: of each numerical variable, the numbers that it can be.
     """
 
     def __init__(self, model: TransformerProgram):
@@ -42,7 +42,7 @@ class _Reader:
         }
         self.categorical, self.numerical = names["categorical"], names["numerical"]
         self.values: dict[str, dict[int, Value]] = {"positions": {i: i for i in range(self.options.n_ctx)}}
-        self.most = {"ones": 1}
+        self.numbers = {"ones": range(1, 2)}
         self.steps: list[Step] = []
 
     def read(self) -> Program:
@@ -77,7 +77,7 @@ class _Reader:
             wanted = {label: self.values[key].get(matrix[i]) for i, label in self.values[query].items()}
             self.steps.append(Head(name, query, key, value, wanted, counts))
             if counts:
-                self.most[name] = self.most[value] * self._most_matches(key, wanted)
+                self.numbers[name] = range(self.numbers[value][-1] * self._most_matches(key, wanted) + 1)
             else:
                 self.values[name] = self.values[value]
 
@@ -90,7 +90,7 @@ class _Reader:
         variables = self.numerical if numerical else self.categorical
         for i, (name, chosen) in enumerate(zip(names, lookups.gate.chosen.tolist(), strict=True)):
             reads = tuple(variables[v] for v in chosen)
-            domains = [range(self.most[r] + 1) if numerical else list(self.values[r].values()) for r in reads]
+            domains = [self.numbers[r] if numerical else list(self.values[r].values()) for r in reads]
             inputs = [
                 _numbers(d, lookups) if numerical else self._one_hot(r, lookups)
                 for r, d in zip(reads, domains, strict=True)
@@ -107,14 +107,14 @@ class _Reader:
         return F.one_hot(torch.tensor(list(self.values[name])), self.options.d_var).to(lookups.W_in)
 
     def _answer(self) -> Table | Classifier:
-        found = classifier(self.model, self.values, self.most)
+        found = classifier(self.model, self.values, self.numbers)
         if not found.reads:
             return Table("answer", (), (), torch.tensor(found.best({})))
         root = _root(self.steps, found.reads)
         if root is None:
             return found
         name, functions = root
-        domain = range(self.most[name] + 1) if name in self.most else list(self.values[name].values())
+        domain = self.numbers[name] if name in self.numbers else list(self.values[name].values())
         best = [found.best({n: f.get(value, value) for n, f in functions.items()}) for value in domain]
         return _narrowed(Table("answer", (name,), (domain,), torch.tensor(best)))
 
@@ -147,7 +147,7 @@ def _narrowed(table: Table) -> Table:
 
 
 def _root(steps: list[Step], reads: tuple[str, ...]) -> tuple[str, dict[str, dict[Value, Value]]] | None:
-    """The one variable that all of these are functions of, with the functions; an empty one leaves values as they are."""
+    """The one variable that all of these are functions of, and the functions; an empty one leaves values alone."""
     functions: dict[str, tuple[str, dict[Value, Value]]] = {}
     for step in steps:
         if isinstance(step, Head) or len(step.reads) != 1:

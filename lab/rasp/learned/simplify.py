@@ -15,10 +15,10 @@ from microtome.lab.rasp.learned.points import FINEST
 def simplified(model: TransformerProgram, examples: Examples) -> TransformerProgram:
     """A copy of a discrete network with a simpler classifier that finds at least as many of the examples' tags.
 
-    Variables are taken out of the classifier as long as no tag is lost on balance, the last ones first; the remaining ones
-    take over what a linear regression on the examples says they can. Modules that only the classifier read then drop out
-    of the exported program. What is left is rounded to the coarsest power of two that loses no tag either. Sums of such
-    numbers are exact in floating point, so that the network and its program agree to the last tie.
+    Variables are taken out of the classifier as long as no tag is lost on balance, the last ones first; the remaining
+    ones take over what a linear regression on the examples says they can. Modules that only the classifier read then
+    drop out of the exported program. What is left is rounded to the coarsest power of two that loses no tag either;
+    sums of such numbers are exact in floating point, so that the network and its program agree to the last tie.
 
     Raises:
         ValueError: if no example has a tag.

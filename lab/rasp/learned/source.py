@@ -14,7 +14,10 @@ WIDTH = 100
 """Columns of a line, where the text can be broken."""
 
 CLOSEST = '''def select_closest(keys, queries, predicate):
-    """For each query, the place of the nearest key that matches{seen}: the earlier of two, itself last, 0 if none does."""
+    """For each query, the place of the nearest key that matches{seen}; 0 if none does.
+
+    Of two keys equally near the earlier one is taken, and the query's own place only if no other key matches.
+    """
     selected = []
     for i, query in enumerate(queries):
         matches = [j for j, key in enumerate(keys{up_to}) if predicate(query, key)]

@@ -1,4 +1,4 @@
-"""The RASP tasks that Transformer Programs are trained on (Friedman et al. 2023, section 4 and appendix; Weiss et al. 2021).
+"""The RASP tasks that Transformer Programs are trained on (Friedman et al. 2023, section 4; Weiss et al. 2021).
 
 A task says which sentences there are and which tag each word of a sentence bears. Sentences begin with `BOS`; where
 nothing is asked the tag is `PAD`. Sizes are counted as the paper counts them: a vocabulary of 8 includes `PAD`, `BOS`
@@ -154,7 +154,7 @@ def prefixes(brackets: Sentence) -> list[str]:
 
 
 def _induction(name: str, vocab: int, max_length: int) -> TaggingTask:
-    """Letters, each followed by its digit of this sentence; a stray digit before, or a letter after, half the time each."""
+    """Letters, each followed by its digit of this sentence; before them a stray digit or after them a letter."""
     size, n_pairs = (vocab - 2) // 2, (max_length - 1) // 2
     _require(name, 1 <= size <= 10 and n_pairs >= 1 and max_length % 2 == 0, vocab, max_length)
     letters, digits = [chr(ord("a") + i) for i in range(size)], [str(i) for i in range(size)]

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Training:
     epochs: int = 250
     batch: int = 512
     lr: float = 0.05
-    annealing: Annealing = Annealing()
+    annealing: Annealing = field(default_factory=Annealing)
     seed: int = 0
 
     def __post_init__(self):
@@ -47,8 +47,9 @@ class Training:
 
 
 class Epochs:
-    """An objective: tagged sentences in epochs, shuffled anew in each; the loss is the mean cross entropy of a sentence's
-    tags, averaged over sentences, in nats.
+    """An objective: tagged sentences in epochs, shuffled anew in each.
+
+    The loss is the mean cross entropy of a sentence's tags, averaged over sentences, in nats.
     """
 
     def __init__(self, examples: Examples, options: Options, training: Training):

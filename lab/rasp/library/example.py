@@ -50,11 +50,14 @@ def example(
     origin: Origin = "microtome",
     name: str | None = None,
 ) -> Example:
-    """The example that `make(*arguments)` is the program of; its summary is the first sentence of make's docstring.
+    """The example that `make(*arguments)` is the program of.
 
-    Its name, where none is given, is that of `make` without "make_".
+    Its summary is the first sentence of make's docstring and the arguments; its name, where none is given, that of
+    `make` without "make_".
     """
-    summary = " ".join((make.__doc__ or "").split()).partition(". ")[0].rstrip(".") + "."
+    sentence = " ".join((make.__doc__ or "").split()).partition(". ")[0].rstrip(".")
+    shown = ", ".join(x.label if isinstance(x, SOp) else repr(x) for x in arguments)
+    summary = f"{sentence} ({shown})." if arguments else f"{sentence}."
     return Example(
         name or make.__name__.removeprefix("make_"),
         make(*arguments),

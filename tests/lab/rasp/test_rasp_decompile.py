@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from microtome.lab import rasp, zoo
-from microtome.lab.rasp.decompile import DecompileError, decompile
+from microtome.lab.rasp.decompiler import DecompileError, decompile
 from microtome.lab.rasp.library import examples
 
 EXAMPLES = {example.name: example for example in examples()}
@@ -96,4 +96,4 @@ def test_other_models_and_sizes_are_refused_in_a_sentence():
         decompile(program.model, vocab=tuple(range(99)), max_len=3)
     shape = {"d_model": 8, "n_layers": 1, "n_heads": 1, "n_ctx": 4, "stem": {"name": "tokens", "d_vocab": 3}}
     with pytest.raises(DecompileError, match="without norm"):
-        decompile(zoo.sequence(position="learned", norm="layer", **shape))
+        decompile(zoo.sequence(position="learned", norm="layernorm", **shape))

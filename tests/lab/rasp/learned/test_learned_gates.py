@@ -73,7 +73,7 @@ def test_a_gate_mixes_variables_by_its_probabilities_and_reads_one_when_discrete
 
 
 def test_parameters_start_with_the_variances_of_the_paper(generator):
-    """4,000 values: the standard deviation is within 6 % (more than 5 of its own deviations, 1.1 %), false alarms < 1e-6."""
+    """4,000 values: the standard deviation is within 6 %, 5 of its own deviations; false alarms below 1e-6."""
     assert Gate((200, 5), 4, generator).logits.std().item() == pytest.approx(4**-0.5, rel=0.06)
 
 

@@ -29,10 +29,11 @@ def parameters(model):
 
 def test_an_epoch_visits_every_sentence_once_in_a_new_order(data, model):
     objective = Epochs(data.train, model.options, Training(epochs=3, batch=7))
-    assert (objective.per_epoch, objective.steps) == (5, 15)
+    n = -(-len(data.train) // 7)
+    assert (objective.per_epoch, objective.steps) == (n, 3 * n)
     orders = []
     for epoch in range(3):
-        batches = [objective.batch(5 * epoch + i, torch.Generator()) for i in range(5)]
+        batches = [objective.batch(n * epoch + i, torch.Generator()) for i in range(n)]
         orders.append(torch.cat([batch.inputs[0] for batch in batches]).tolist())
         assert sorted(orders[-1]) == sorted(objective.data.tokens.tolist())
     assert orders[0] != orders[1] != orders[2]
@@ -87,26 +88,23 @@ def test_a_run_interrupted_and_resumed_ends_bit_identical(data, model, tmp_path)
         assert torch.equal(parameters(other)[name], wanted), name
 
 
-def test_a_run_records_its_temperature_and_moves_every_parameter(data, model, tmp_path):
+def test_a_run_records_its_temperature_and_moves_what_can_move(data, model, tmp_path):
     before = parameters(model)
     run = tp.train(model, data, tmp_path / "run", Training(epochs=5, batch=40), progress=False)
     assert run.status == "finished"
     assert set(run.metrics()["metric"]) >= {"loss", "temperature"}
-    assert all(not torch.equal(before[name], after) for name, after in parameters(model).items())
+    still = {name for name, after in parameters(model).items() if torch.equal(before[name], after)}
+    assert still == {"blocks.0.num_attn.value_gate.logits"}, "it has one variable to choose from"
     assert not model.training
 
 
 def test_training_learns_and_the_discrete_network_keeps_it(tmp_path):
-    """Reversing two letters, all sentences known: a random answer is right half of the time."""
-    data = tp.draw(tp.task("reverse", vocab=5, max_length=5), 14)
-    model = tp.build(data.options(1, 2, 0, 1, 0), seed=0)
-    tp.train(model, data, tmp_path / "run", Training(epochs=150, batch=16), progress=False)
-    everything = Examples(
-        (*data.train.sentences, *data.validation.sentences, *data.test.sentences),
-        (*data.train.tags, *data.validation.tags, *data.test.tags),
-    )
-    assert tp.accuracy(model, everything) > 0.85
-    assert tp.disagreements(model, tp.export(model), everything.sentences) == []
+    """Histograms of up to three of two letters; the most frequent count alone is right in 53 % of the places."""
+    data = tp.draw(tp.task("hist", vocab=4, max_length=4), 14)
+    model = tp.build(data.options(1, 1, 1, 1, 1), seed=0)
+    tp.train(model, data, tmp_path / "run", Training(epochs=200, batch=16), progress=False)
+    assert tp.accuracy(model, data.train) == 1
+    assert tp.disagreements(model, tp.export(model), data.test.sentences) == []
 
 
 def test_accuracy_counts_tags_only_and_unseen_ones_as_missed(data, model):

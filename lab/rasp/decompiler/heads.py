@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from microtome.lab.rasp.decompile.columns import (
+from microtome.lab.rasp.decompiler.columns import (
     DIGITS,
     Atom,
     Column,

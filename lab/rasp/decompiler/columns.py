@@ -96,7 +96,7 @@ def linear(columns: Sequence[Column], weights: np.ndarray, bias: float, what: st
     table = np.full([len(a.values) for a in atoms], float(bias))
     for column, weight in used:
         table = table + weight * column.on(atoms)
-    return reduced(atoms, table)
+    return reduced(atoms, np.asarray(table))
 
 
 def reduced(atoms: tuple[Atom, ...], table: np.ndarray) -> Column:

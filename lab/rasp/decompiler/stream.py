@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from microtome.lab.rasp.decompile.columns import Atom, Column, DecompileError, as_sop, classes, linear, reduced, union
-from microtome.lab.rasp.decompile.heads import HeadWeights, read_head
+from microtome.lab.rasp.decompiler.columns import Atom, Column, DecompileError, as_sop, classes, linear, reduced, union
+from microtome.lab.rasp.decompiler.heads import HeadWeights, read_head
 from microtome.lab.rasp.language import SOp, indices, tokens
 from microtome.lab.rasp.values import Value
 from microtome.lab.zoo.mixers.softmax import SoftmaxMixer
