@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformer_lens import ActivationCache
 
 from microtome.lab.rasp.compiler.certificate import Certificate, certify
 from microtome.lab.rasp.compiler.operations import Direction
@@ -130,7 +129,7 @@ class Compiled:
         """Which variable lives where, and which heads and neurons compute it, as text."""
         return explain(self)
 
-    def read(self, cache: ActivationCache, layer: int) -> Read:
+    def read(self, cache, layer: int) -> Read:
         """The values of the program's s-ops as the stream after a layer holds them.
 
         Args:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from transformer_lens import ActivationCache
 
 from microtome.lab.rasp.compiler.operations import Direction
 from microtome.lab.rasp.language import Expression, Map, SequenceMap, SOp, topological
@@ -38,7 +37,7 @@ An s-op of which the stream holds nothing is not listed.
 """
 
 
-def read(compiled: "Compiled", cache: ActivationCache, layer: int) -> Read:
+def read(compiled: "Compiled", cache, layer: int) -> Read:
     """See `Compiled.read`."""
     depth = compiled.model.cfg.n_layers
     if not -1 <= layer < depth:

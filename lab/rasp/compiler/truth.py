@@ -40,7 +40,11 @@ class Clause:
 
     queries: tuple[SOp, ...]
     keys: tuple[SOp, ...]
-    table: np.ndarray
+    table: np.ndarray | np.bool_
+
+    def __post_init__(self):
+        # numpy makes a scalar of a table without axes.
+        object.__setattr__(self, "table", np.asarray(self.table))
 
     @property
     def flat(self) -> np.ndarray:

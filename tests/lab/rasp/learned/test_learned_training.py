@@ -98,15 +98,6 @@ def test_a_run_records_its_temperature_and_moves_what_can_move(data, model, tmp_
     assert not model.training
 
 
-def test_training_learns_and_the_discrete_network_keeps_it(tmp_path):
-    """Histograms of up to three of two letters; the most frequent count alone is right in 53 % of the places."""
-    data = tp.draw(tp.task("hist", vocab=4, max_length=4), 14)
-    model = tp.build(data.options(1, 1, 1, 1, 1), seed=0)
-    tp.train(model, data, tmp_path / "run", Training(epochs=200, batch=16), progress=False)
-    assert tp.accuracy(model, data.train) == 1
-    assert tp.disagreements(model, tp.export(model), data.test.sentences) == []
-
-
 def test_accuracy_counts_tags_only_and_unseen_ones_as_missed(data, model):
     found = tensors(data.test, model.options)
     said = model(found.tokens).argmax(-1)
