@@ -77,7 +77,7 @@ def certify(lowered: Lowered) -> Certificate:
         for h, head in enumerate(layer.heads):
             # With more than one level, some key lies one tier below those that are attended to, and so does a sink.
             close = head.levels > 1 or (lowered.plan.sink and head.sink_score < 0)
-            margin = TIER * min(_margin(head), 1.0 if close else math.inf)
+            margin = TIER * (min(_margin(head), 1.0 if close else math.inf) - 2 * _error(head))
             # Below half of 2^−149, exp rounds to 0; above it, each such key has at most exp(−margin).
             leakage = 0.0 if margin > 150 * math.log(2) else setting.max_len * math.exp(-margin)
             margins.append(HeadMargin(i, h, head.label, margin, leakage))
@@ -85,7 +85,7 @@ def certify(lowered: Lowered) -> Certificate:
         max_len=setting.max_len,
         heads=tuple(margins),
         output_error=lowered.readout.error,
-        margin=_output_margin(lowered),
+        margin=lowered.readout.margin,
         lower_bound=lowered.schedule.lower_bound,
         assumptions=tuple(lowered.inference.assumptions),
     )
@@ -102,6 +102,18 @@ def _margin(head: Head) -> float:
             if len(levels) > 1:
                 margin = min(margin, float(np.diff(levels).min()))
     return 1.0 if math.isinf(margin) else margin
+
+
+def _error(head: Head) -> float:
+    """In tiers: how far float32 may be off in one score, because classes were read off a rounded number."""
+    total = 0.0
+    for form in (head.by_query, head.by_key):
+        total += sum(abs(w) * d.error for d, w in form.weights.items())
+    for q, k in head.products:
+        for form, other in ((q, k), (k, q)):
+            largest = float(np.abs(_values_of(other)).max(initial=0.0))
+            total += largest * sum(abs(w) * d.error for d, w in form.weights.items())
+    return total
 
 
 def _gap_below_best(q: Form, k: Form, head: Head) -> float:
@@ -145,8 +157,3 @@ def _values_of(form: Form) -> np.ndarray:
     if not places:
         return np.array([form.bias])
     return np.array([form.bias + sum(w * d.table[p] for d, w in form.weights.items()) for p in places])
-
-
-def _output_margin(lowered: Lowered) -> float:
-    """Half a unit between flags, or one between the squares of whole numbers."""
-    return math.inf if lowered.readout.values is None else 0.5

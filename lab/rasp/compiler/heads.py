@@ -21,7 +21,7 @@ from microtome.lab.rasp.compiler import grid as grids
 from microtome.lab.rasp.compiler import raw
 from microtome.lab.rasp.compiler.operations import Direction, Form, Head
 from microtome.lab.rasp.compiler.scores import scores
-from microtome.lab.rasp.language import Aggregate, Length, SelectorWidth
+from microtome.lab.rasp.language import Aggregate, Length, SelectorWidth, indices
 from microtome.lab.rasp.values import Value, extreme, is_numeric, key
 
 if TYPE_CHECKING:
@@ -108,11 +108,13 @@ def _preference(lowering: "Lowering", node: Aggregate) -> tuple[Form, int] | Non
     if node.reduction == "mean" or lowering.inference.truths[node.selector].one_position:
         return None
     if node.reduction in ("first", "last"):
-        sop, order = lowering.indices, np.arange(lowering.inference.setting.max_len, dtype=float)
+        sop, order = indices, np.arange(lowering.inference.setting.max_len, dtype=float)
         present = np.ones(len(order), dtype=bool)
     else:
         sop, facts = node.sop, lowering.facts(node.sop)
         present = np.array([v is not None for v in facts.values])
+        if not present.any():
+            return None
         order = _ranks(facts.values, greatest=node.reduction == "max")
     if node.reduction == "first":
         order = -order

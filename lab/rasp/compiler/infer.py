@@ -226,8 +226,9 @@ def _mean(node: Aggregate, sop: Facts, extra: tuple, one_value: bool, uniform: b
         raise CompileError(
             f"its numbers reach {reach:.3g}, and an average is held in float32 up to {LARGEST:.3g}", node
         )
-    # Each weight, value and product is rounded once, and their sum once a position.
-    error = sop.error + 2 * (most + 4) * FLOAT_UNIT * reach
+    # Each weight, value and product is rounded once, and their sum once a position; values copied from several
+    # positions that agree were rounded so before.
+    error = sop.error + (2 if _rounded(node.sop, inference) else 1) * (most + 4) * FLOAT_UNIT * reach
     values = sop.values if one_value or sop.values is None else means(sop.values, most, MAX_VALUES)
     values = None if values is None else unique((*values, *sop.strays))
     # A default that only its type tells from an average (0 from False) gets a direction of its own.
@@ -236,6 +237,14 @@ def _mean(node: Aggregate, sop: Facts, extra: tuple, one_value: bool, uniform: b
     if values is not None:
         values = unique((*values, *extra))
     return Facts(values, strays, reach, averaged=True, error=error, exact=False, uniform=uniform)
+
+
+def _rounded(sop: SOp, inference: Inference) -> bool:
+    """Whether it is a function of something that a head copies from several positions at once."""
+    return any(
+        isinstance(node, Aggregate) and not inference.facts[node].averaged and not inference.facts[node].exact
+        for node in topological(sop)
+    )
 
 
 def _same_at_all(select: Truth, inference: Inference) -> bool:

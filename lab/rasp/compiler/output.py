@@ -28,6 +28,8 @@ class Readout:
         strays: values that are no numbers.
         levels: the numbers that there can be, ascending, where they are listed.
         error: bound on the error of a number that is read off; 0 where values are told apart.
+        margin: by how much the right output is above every other where all directions are exact; infinite where the
+            first output is a number.
     """
 
     forms: tuple[Form, ...]
@@ -35,6 +37,7 @@ class Readout:
     strays: tuple[Value, ...] = ()
     levels: tuple[Value, ...] = ()
     error: float = 0.0
+    margin: float = np.inf
 
     def decode(self, rows: Sequence[Sequence[float]]) -> list[Value]:
         """The value at each position, from the outputs there."""
@@ -72,7 +75,7 @@ def readout(lowering: "Lowering", program: SOp) -> Readout:
     whole = bool((numbers == np.round(numbers)).all()) and facts.reach < 2**10
     told_apart = len(np.unique(numbers[plain_numbers])) == plain_numbers.sum()
     if lowering.plain or not (whole and told_apart and plain_numbers.sum() > 2):
-        return Readout(tuple(lowering.flag(program, v) for v in facts.values), facts.values)
+        return Readout(tuple(lowering.flag(program, v) for v in facts.values), facts.values, margin=1.0)
     number = lowering.number(program, exact=True)
     forms = []
     for value, x, is_number in zip(facts.values, numbers, plain_numbers, strict=True):
@@ -80,7 +83,9 @@ def readout(lowering: "Lowering", program: SOp) -> Readout:
             forms.append(number.times(2.0 * x) + Form({}, -(x**2)))
         else:
             forms.append(lowering.flag(program, value) + Form({}, -0.5))
-    return Readout(tuple(forms), facts.values)
+    # Of neighbours v and w, the nearer wins by (v − w)²; of a number and what is none, by at least a half.
+    nearest = float(np.diff(np.sort(numbers[plain_numbers])).min()) ** 2
+    return Readout(tuple(forms), facts.values, margin=nearest if plain_numbers.all() else min(nearest, 0.5))
 
 
 def _levels(facts: Facts) -> tuple[Value, ...]:

@@ -1,8 +1,8 @@
 """The passes in order, and what each leaves for the next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from microtome.lab.rasp.compiler.allocate import allocate
+from microtome.lab.rasp.compiler.allocate import Allocation, allocate
 from microtome.lab.rasp.compiler.emit import Plan
 from microtome.lab.rasp.compiler.facts import Inference, Setting
 from microtome.lab.rasp.compiler.lower import Lowering
@@ -57,23 +57,16 @@ def lowered(program: SOp, setting: Setting, passes: Passes, *, bos: bool | None)
     inference = Inference(setting)
     simplifier = Simplifier(inference, plain=not passes.simplify)
     core = simplifier.run(program)
-    rank = {node: i for i, node in enumerate(topological(core)) if isinstance(node, SOp)}
+    # Preferring the first or the last reads the indices, whether or not the program does.
+    rank = {indices: -1} | {node: i for i, node in enumerate(topological(core)) if isinstance(node, SOp)}
     lowering = Lowering(inference, rank, plain=not passes.share)
-    lowering.indices = indices
-    rank.setdefault(indices, -1)
     outputs = readout(lowering, core)
     lowering.run()
-    outputs = Readout(
-        tuple(form.resolved(lowering.forms) for form in outputs.forms),
-        outputs.values,
-        outputs.strays,
-        outputs.levels,
-        outputs.error,
-    )
+    outputs = replace(outputs, forms=tuple(form.resolved(lowering.forms) for form in outputs.forms))
     found = schedule(lowering.operations, spread=passes.spread)
     sink = _sink(found, bos, program)
     embedded = {s: ds for s, ds in lowering.embedded.items() if isinstance(s, Tokens | Indices)}
-    draft = Plan(setting, found.layers, _no_allocation(sink), embedded, outputs.forms, sink)
+    draft = Plan(setting, found.layers, Allocation((), int(sink)), embedded, outputs.forms, sink)
     n_heads, d_head, _, d_vocab = draft.sizes
 
     def weight(width: int, neurons: int) -> int:
@@ -90,12 +83,6 @@ def lowered(program: SOp, setting: Setting, passes: Passes, *, bos: bool | None)
     )
     plan = Plan(setting, found.layers, allocation, embedded, outputs.forms, sink)
     return Lowered(core, simplifier.images, inference, found, outputs, plan)
-
-
-def _no_allocation(sink: bool):
-    from microtome.lab.rasp.compiler.allocate import Allocation
-
-    return Allocation((), int(sink))
 
 
 def _sink(found: Schedule, bos: bool | None, program: SOp) -> bool:

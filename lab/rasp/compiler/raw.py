@@ -20,6 +20,7 @@ def share(lowering: "Lowering", sop: SOp) -> Direction:
 
 
 def share_direction(lowering: "Lowering", sop: SOp, title: str) -> Direction:
+    """The direction of a share, whose coordinate has an offset that rounds it."""
     widths = lowering.facts(sop).values
     offset = grids.rounding_offset(grids.share_grid(widths))
     table = {(key(w),): grids.sink_share(w, widths) + offset for w in widths}
@@ -27,6 +28,7 @@ def share_direction(lowering: "Lowering", sop: SOp, title: str) -> Direction:
 
 
 def mean(lowering: "Lowering", sop: SOp) -> Form:
+    """An average's number, as its head writes it."""
     facts = lowering.facts(sop)
     direction = held(
         lowering, sop, "", lambda title: Direction(title, (sop,), None, strays=facts.is_stray, error=facts.error)
@@ -34,12 +36,15 @@ def mean(lowering: "Lowering", sop: SOp) -> Form:
     return Form({direction: 1.0})
 
 
-def rounded(lowering: "Lowering", sop: SOp, numbers: np.ndarray, kind: str) -> tuple[Form, float]:
-    """A raw number of an aggregate, rounded to a grid for steps to read, and the grid."""
+def rounded(lowering: "Lowering", sop: SOp, numbers: np.ndarray, kind: str) -> Form:
+    """A raw number of an aggregate, rounded to a grid for steps to read.
+
+    Args:
+        numbers: one for each value of the s-op, or for each that an average holds as a number.
+        kind: what tells these numbers from others of the same s-op.
+    """
     facts = lowering.facts(sop)
-    gap = float(np.diff(np.unique(numbers)).min(initial=1.0 if len(numbers) < 2 else np.inf))
-    error = raw_error(lowering, sop, numbers)
-    grid = grids.rounding_grid(max(gap, 4 * error))
+    error, grid = raw_error(lowering, sop, numbers), raw_grid(lowering, sop, numbers)
     offset = grids.rounding_offset(grid)
     values = [v for v in facts.values if not facts.averaged or key(v) not in facts.is_stray]
     table = {(key(v),): float(x) + offset for v, x in zip(values, numbers, strict=True)}
@@ -53,7 +58,14 @@ def rounded(lowering: "Lowering", sop: SOp, numbers: np.ndarray, kind: str) -> t
         function=function,
         offset=offset,
     )
-    return Form({direction: 1.0}, -offset), grid
+    return Form({direction: 1.0}, -offset)
+
+
+def raw_grid(lowering: "Lowering", sop: SOp, numbers: np.ndarray) -> float:
+    """The grid that an aggregate's raw number is rounded to."""
+    distinct = np.unique(numbers)
+    gap = float(np.diff(distinct).min()) if len(distinct) > 1 else 1.0
+    return grids.rounding_grid(max(gap, 4 * raw_error(lowering, sop, numbers)))
 
 
 def raw_error(lowering: "Lowering", sop: SOp, numbers: np.ndarray) -> float:
@@ -64,13 +76,8 @@ def raw_error(lowering: "Lowering", sop: SOp, numbers: np.ndarray) -> float:
     return 2 * (lowering.inference.setting.max_len + 4) * 2.0**-24 * float(np.abs(numbers).max(initial=0.0))
 
 
-def mean_direction(lowering: "Lowering", sop: SOp) -> Direction:
-    """The raw direction of an average's number."""
-    (direction,) = mean(lowering, sop).weights
-    return direction
-
-
-def flag(lowering: "Lowering", sop: SOp, value) -> Direction:
+def flag(lowering: "Lowering", sop: SOp, value: Value) -> Direction:
+    """The raw direction of an average that says that it is this value, which is no number."""
     facts = lowering.facts(sop)
     table = FlagTable(key(value))
     return held(lowering, sop, f"={value!r}", lambda title: Direction(title, (sop,), table, error=facts.error))
@@ -84,6 +91,13 @@ def flags(lowering: "Lowering", sop: SOp) -> dict[Value, Direction]:
 def held(
     lowering: "Lowering", sop: SOp, kind: str, make, *, function: np.ndarray | None = None, offset: float = 0.0
 ) -> Direction:
+    """The direction of a kind, made when it is first asked for.
+
+    Args:
+        make: makes it, given its name.
+        function: its coordinate for each value, if later wishes may be forms of it.
+        offset: what is in its coordinate only to round it.
+    """
     wishes = lowering.open(Variable((sop,), False))
     mark = f"raw {kind}".encode()
     if mark not in wishes:
@@ -106,9 +120,7 @@ def rounding(lowering: "Lowering", sop: SOp, function: np.ndarray) -> float:
         spread, grid = 0.5, grids.share_grid(facts.values)
     else:
         numbers = facts.numbers if facts.averaged else np.arange(len(facts.values), dtype=float)
-        gap = float(np.diff(np.unique(numbers)).min(initial=np.inf)) if len(facts.values) > 1 else 1.0
-        spread = float(np.ptp(numbers))
-        grid = grids.rounding_grid(max(gap, 4 * raw_error(lowering, sop, numbers)))
+        spread, grid = float(np.ptp(numbers)), raw_grid(lowering, sop, numbers)
     units = 2 * float(np.abs(np.diff(function)).sum()) * spread / grid
     return 0.0 if units < 2**23 else 2.0**-23 * units
 

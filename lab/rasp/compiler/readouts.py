@@ -176,10 +176,9 @@ def _levels(lowering: "Lowering", sop: SOp, *, alone: bool) -> list[Level]:
 
 
 def _rounded(lowering: "Lowering", sop: SOp, numbers: np.ndarray, source: str) -> Level:
-    error = raw.raw_error(lowering, sop, numbers)
-    gap = float(np.diff(np.unique(numbers)).min(initial=np.inf)) if len(numbers) > 1 else 1.0
-    grid = grids.rounding_grid(max(gap, 4 * error))
-    return Level(numbers, False, error + grid / 2, source, grid / 2)
+    grid = raw.raw_grid(lowering, sop, numbers)
+    # Below the offset, where a negative number lies, float32 is twice as fine.
+    return Level(numbers, False, raw.raw_error(lowering, sop, numbers) + grid / 2, source, grid / 2)
 
 
 def _form(lowering: "Lowering", sops: Sequence[SOp], scalar: Scalar) -> Form:
@@ -192,7 +191,7 @@ def _form(lowering: "Lowering", sops: Sequence[SOp], scalar: Scalar) -> Form:
         elif level.source == "share":
             form = Form({raw.share(lowering, sop): 1.0}, -grids.rounding_offset(level.grid))
         else:
-            form, _ = raw.rounded(lowering, sop, level.numbers, level.source)
+            form = raw.rounded(lowering, sop, level.numbers, level.source)
         total = total + form.times(coefficient)
     return total
 
@@ -211,7 +210,7 @@ def _average(lowering: "Lowering", sop: SOp, wishes: Sequence["Wish"]) -> Neuron
         rows = rows_of(scalar, [w.function[numbers] for w in wishes])
         if rows is None:
             raise _indistinct((sop,))
-        made += _neurons(raw.rounded(lowering, sop, level.numbers, "mean")[0], rows, targets)
+        made += _neurons(raw.rounded(lowering, sop, level.numbers, "mean"), rows, targets)
         _bound_errors(scalar, rows, targets)
         constants = np.array(rows.constants)
         at_zero = constants + sum(max(r.bias, 0.0) * np.array(r.weights) for r in rows.ramps)

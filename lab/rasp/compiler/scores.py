@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 MAX_CLASS = 2.0**20
 """Largest levels·c² in tiers: products of TIER with it are exact in float32."""
+MAX_CLASS_ERROR = 0.04
+"""Largest error of a square, in tiers, where attention need not be even: a key that is not selected then still lies
+over 104 nats below those that are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +70,7 @@ def _classes_hold(lowering: "Lowering", clause: Clause, classes, levels: int, *,
         return False
     for sops, numbers in ((clause.queries, classes[0]), (clause.keys, classes[1])):
         error = raw.rounding(lowering, sops[0], levels * numbers**2) if len(sops) == 1 else 0.0
-        if error > (0.0 if even else 0.1):
+        if error > (0.0 if even else MAX_CLASS_ERROR):
             return False
     return True
 

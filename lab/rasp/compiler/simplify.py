@@ -4,7 +4,7 @@ It goes from the inputs to the output. Each node is rebuilt on what its children
 exist already, and known (`infer`) before the next is made, so that rules can rest on values and not only on shapes.
 """
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,16 +20,15 @@ from microtome.lab.rasp.language import (
     ConstantSOp,
     Expression,
     Full,
-    Length,
     Map,
     Select,
     SelectorWidth,
     SequenceMap,
     SOp,
     indices,
+    length,
     topological,
 )
-from microtome.lab.rasp.language import length as length_sop
 from microtome.lab.rasp.values import Value, is_numeric, key
 
 
@@ -118,6 +117,8 @@ class Simplifier:
         name = self._name.get(self._class[node])
         if name is not None and rebuilt.name is None:
             rebuilt = rebuilt.named(name)
+        if isinstance(node, ConstantSOp | ConstantSelector) and node.check_length:
+            self.inference.assume(f"an input has {len(node.value)} tokens, as {node.label} has")
         rebuilt = _always(rebuilt, self.inference.setting.max_len)
         if isinstance(rebuilt, SequenceMap) and not self.plain:
             # Before its values are listed: those of the single average are far fewer.
@@ -148,17 +149,13 @@ class Simplifier:
     def _by_place(self, node: SOp) -> SOp:
         """What depends on the index alone, or on the length alone, as a function of that."""
         facts, places = self.inference.facts[node], self.inference.setting.places
-        for source, column in ((indices, 1), (length_sop, 0)):
+        sources = [(indices, 1)] if self.inference.setting.causal else [(indices, 1), (self.add(length), 0)]
+        for inner, column in sources:
             found = _function_of(places[:, column], facts.at)
-            if found is None or (source is length_sop and self.inference.setting.causal):
+            if found is None:
                 continue
-            if source is length_sop:
-                found = [found[0], *found[1:]]
-                inner = self.add(Length())
-                if not np.array_equal(np.asarray([facts.values[i] for i in found[1:]]), np.arange(1, len(found))):
-                    return self.add(Map(Lookup(tuple(facts.values[i] for i in found)), inner, name=node.label))
-                return inner
-            return self.add(Map(Lookup(tuple(facts.values[i] for i in found)), indices, name=node.label))
+            # The map of a length to itself, which counting everything is, falls away.
+            return self._better(self.add(Map(Lookup(tuple(facts.values[i] for i in found)), inner, name=node.label)))
         return node
 
     def _one_average(self, node: SequenceMap) -> SOp:
@@ -225,6 +222,3 @@ def _function_identity(f: Callable) -> Hashable:
     if isinstance(f, Linear):
         return (Linear, tuple(map(key, f.factors)))
     return f if isinstance(f, Hashable) else id(f)
-
-
-Images = Mapping[Expression, Expression]

@@ -102,13 +102,11 @@ def profile(scalar: Scalar, functions: Sequence[np.ndarray]) -> tuple[np.ndarray
     s, flat = s[order], flat[:, order]
     tolerance = 0.0 if scalar.exact else max(1e-12 * float(np.abs(s).max(initial=1.0)), 4 * scalar.error)
     starts = np.flatnonzero(np.concatenate([[True], np.diff(s) > tolerance]))
-    groups = np.diff(np.append(starts, len(s)))
     with np.errstate(invalid="ignore"):
         low = np.fmin.reduceat(flat, starts, axis=1)
         high = np.fmax.reduceat(flat, starts, axis=1)
     if (high - low > 1e-9).any():
         return None
-    del groups
     return s[starts], _filled(low)
 
 

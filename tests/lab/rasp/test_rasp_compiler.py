@@ -234,7 +234,7 @@ def test_it_is_a_model_with_transformer_lens_hooks():
     assert cache["blocks.0.hook_resid_post"].shape == (1, 3, len(compiled.labels))
     with torch.no_grad():
         ablated = compiled.model.run_with_hooks(ids, fwd_hooks=[("blocks.0.attn.hook_z", lambda z, hook: z * 0)])
-    assert compiled.decode(ablated) != [[2, 1]], "without its head the length is not known"
+    assert compiled.decode(ablated) == [[4, 3]], "without its head the length reads as the longest"
     assert compiled("ab") == [2, 1]
 
 
@@ -325,3 +325,12 @@ def test_a_direction_that_nobody_reads_is_cleared_only_after_it_was_written():
             born = {life.direction: life.born for life in found.plan.allocation.lives}
             cleared = [life for life in found.plan.allocation.lives if life.cleared is not None]
             assert all(life.cleared > born[life.direction] for life in cleared)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "max", "min", "first", "last"])
+def test_nothing_but_none_reduces_to_none(reduction):
+    before = Select(indices, indices, Comparison.LT)
+    program = Aggregate(before, Map(lambda t: None, tokens), default=0, reduction=reduction)
+    compiled = rasp.compile(program, vocab="ab", max_len=3)
+    assert compiled("aba") == [0, None, None]
+    assert compiled.verify().equal

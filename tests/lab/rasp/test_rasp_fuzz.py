@@ -174,6 +174,7 @@ def test_a_compiled_program_equals_its_interpreter(case, chosen):
         return
     report = compiled.verify(samples=SAMPLES, limit=LIMIT)
     assert report.equal, (report, program)
+    assert report.deviation < 1e-4
     inputs = every_input(setting.vocab, setting.max_len) if report.exhaustive else drawn_inputs(setting, SAMPLES, 0)
     left_out = sum(undefined(program, xs, setting.causal) for xs in inputs)
     assert report.undefined == left_out, "only inputs on which the program itself is undefined may be left out"

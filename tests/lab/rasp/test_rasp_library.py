@@ -128,6 +128,18 @@ def test_every_node_of_an_example_equals_the_interpreter(name):
     assert report.equal, report
     assert report.exhaustive
     assert report.inputs == sum(len(example.vocab) ** n for n in range(1, 5))
+    assert report.deviation < 1e-6
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.usefixtures("untyped")
+def test_every_example_compiles_and_equals_the_interpreter(name):
+    example = EXAMPLES[name]
+    compiled = rasp.compile(example.program, vocab=example.vocab, max_len=5, causal=example.causal)
+    report = compiled.verify(samples=12, limit=40)
+    assert report.equal, report
+    assert report.inputs > 0
+    assert compiled.model.cfg.n_layers == compiled.certificate.lower_bound
 
 
 @pytest.mark.parametrize("name", [name for name in COMPILED if name != "balanced"])

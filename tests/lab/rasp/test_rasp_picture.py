@@ -99,7 +99,9 @@ def test_small_programs_are_drawn(program):
 
 
 def test_signs_of_mathematics_in_tokens_are_shown_as_they_are(tmp_path):
-    draw(rasp.compile(make_hist(), vocab=["$x$", "$"], max_len=2, optimize=0), ["$x$", "$"]).savefig(tmp_path / "x.png")
+    figure = draw(rasp.compile(make_hist(), vocab=["$x$", "$"], max_len=2, optimize=0), ["$x$", "$"])
+    figure.savefig(tmp_path / "x.png")  # would fail on a formula that it cannot read
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["sink", "$x$", "$"]
 
 
 def test_it_needs_no_screen_and_leaves_pyplot_alone(tmp_path):
