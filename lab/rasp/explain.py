@@ -20,12 +20,15 @@ def explain(compiled: "Compiled") -> str:
     for i, layer in enumerate(plan.layers):
         lines += ["", f"layer {i}"]
         for h, head in enumerate(layer.heads):
-            where = f" ({head.where})" if getattr(head, "where", None) else ""
+            where = f" ({head.where})" if head.where else ""
             lines.append(f"  head {i}.{h} computes {head.label}{where}: {_attends(head)}")
+            # Keys write nothing there, only the sink does: what is left of it is the share of its attention.
+            shares = {d for d, form in head.values.items() if not form.weights and head.sink_values.get(d) == 1.0}
             for direction, form in head.values.items():
-                lines.append(
-                    f"    {column[direction]}: {direction.name} ← {_shown(form, head.constants.get(direction))}"
-                )
+                constant = head.constants.get(direction, 0.0) - direction.offset
+                written = "the sink's attention" if direction in shares else _shown(form + Form({}, constant))
+                rounding = f", with {direction.offset:g} added so that it is rounded" if direction.offset else ""
+                lines.append(f"    {column[direction]}: {direction.name} ← {written}{rounding}")
         first = 0
         for operation in layer.neurons:
             last = first + len(operation.neurons)
@@ -52,9 +55,8 @@ def _attends(head: Head) -> str:
     return "scores " + " + ".join(parts)
 
 
-def _shown(form: Form, constant: float | None = None) -> str:
+def _shown(form: Form) -> str:
     terms = [f"{'' if w == 1 else '−' if w == -1 else f'{w:g}·'}{d.name}" for d, w in form.weights.items()]
-    bias = form.bias + (constant or 0.0)
-    if bias or not terms:
-        terms.append(f"{bias:g}")
+    if form.bias or not terms:
+        terms.append(f"{form.bias:g}")
     return " + ".join(terms).replace("+ −", "− ").replace("+ -", "− ")

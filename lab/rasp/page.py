@@ -111,7 +111,7 @@ def catalogue_page(examples: Iterable[Example], max_len: int) -> Page:
         raise ValueError(f"the longest input, max_len, must have at least 1 token, not {max_len}")
     by_origin = sorted(examples, key=lambda example: (example.origin, example.name))
     rows = {example: _catalogued(example, max_len) for example in by_origin}
-    made = [row for row in rows.values() if row[4] is not None]
+    made = [row for row in rows.values() if row[1] is not None]
     page = Page(
         "RASP programs in weights",
         f"{len(rows)} programs, each compiled to a transformer for inputs of 1 to {max_len} tokens; "
@@ -123,13 +123,13 @@ def catalogue_page(examples: Iterable[Example], max_len: int) -> Page:
             {
                 "programs": len(rows),
                 "compiled": len(made),
-                "parameters": sum(row[8] for row in made),
-                "to compile all": (f"{sum(row[9] for row in made):.1f}", "seconds"),
+                "parameters": sum(row[5] for row in made),
+                "to compile all": (f"{sum(row[6] for row in made):.1f}", "seconds"),
             }
         ),
     )
     for origin, group in groupby(by_origin, key=lambda example: example.origin):
-        columns = ("name", "what", "tokens", "attention", *MEASURES)
+        columns = ("name", *MEASURES, "tokens", "attention", "what")
         page.section(origin, Table(columns, [rows[example] for example in group], f"The programs of {origin}."))
     return page
 
@@ -143,7 +143,7 @@ def _catalogued(example: Example, max_len: int) -> tuple[Cell, ...]:
         measured = (*_measures(compiled), time.perf_counter() - start)
     except RaspError as error:
         about, measured = f"{about}\nNot compiled: {error}", (None,) * len(MEASURES)
-    return example.name, about, len(example.vocab), "causal" if example.causal else "both ways", *measured
+    return example.name, *measured, len(example.vocab), "causal" if example.causal else "both ways", about
 
 
 def _measures(compiled: Compiled) -> tuple[int, ...]:

@@ -62,6 +62,7 @@ def aggregate(lowering: "Lowering", node: Aggregate, wishes: Sequence["Wish"]) -
         sink_values={d: sink_values[d] - f.bias for d, f in values.items()} if needs_sink else {},
         needs_sink=needs_sink,
         levels=levels,
+        where=node.where,
     )
 
 
@@ -164,4 +165,5 @@ def width(lowering: "Lowering", node: SelectorWidth | Length) -> Head:
         sink_values={raw.share(lowering, node): 1.0},
         needs_sink=True,
         levels=1,
+        where=node.where,
     )

@@ -89,6 +89,7 @@ class Head:
         sink_values: what the sink writes.
         needs_sink: whether some query can fall to the sink.
         levels: how many tiers below the selected keys a key that is not selected lies.
+        where: the line of the program that the s-op was made in, or None.
     """
 
     label: str
@@ -103,6 +104,7 @@ class Head:
     sink_values: Weights
     needs_sink: bool
     levels: int
+    where: str | None
 
     @property
     def forms(self) -> tuple[Form, ...]:

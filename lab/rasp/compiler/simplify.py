@@ -139,7 +139,7 @@ class Simplifier:
             ):
                 return node.inner
         if facts.values is not None and len(facts.values) == 1 and not isinstance(node, Full):
-            return self.add(Full(facts.values[0], name=node.label))
+            return self.add(Full(facts.values[0], name=node.label, where=node.where))
         if isinstance(node, SelectorWidth | Aggregate) and facts.at is not None and facts.values is not None:
             return self._by_place(node)
         if isinstance(node, SelectorWidth):
@@ -154,8 +154,9 @@ class Simplifier:
             found = _function_of(places[:, column], facts.at)
             if found is None:
                 continue
+            table = Lookup(tuple(facts.values[i] for i in found))
             # The map of a length to itself, which counting everything is, falls away.
-            return self._better(self.add(Map(Lookup(tuple(facts.values[i] for i in found)), inner, name=node.label)))
+            return self._better(self.add(Map(table, inner, name=node.label, where=node.where)))
         return node
 
     def _one_average(self, node: SequenceMap) -> SOp:
@@ -175,7 +176,7 @@ class Simplifier:
             return node
         inner = self.add(SequenceMap(node.f, *(s.sop for s in node.sops)))
         default = apply(node, *defaults) if empty else None
-        return self.add(Aggregate(first, inner, default=default, name=node.label))
+        return self.add(Aggregate(first, inner, default=default, name=node.label, where=node.where))
 
 
 def _always(node: Expression, max_len: int) -> Expression:
@@ -183,11 +184,12 @@ def _always(node: Expression, max_len: int) -> Expression:
     match node:
         case ConstantSOp():
             values = node.value if node.check_length else (*node.value, *[None] * (max_len - len(node.value)))
-            return Map(Lookup(values), indices, name=node.name)
+            return Map(Lookup(values), indices, name=node.name, where=node.where)
         case ConstantSelector():
-            return Select(indices, indices, Grid(node.value), name=node.name)
+            return Select(indices, indices, Grid(node.value), name=node.name, where=node.where)
         case SequenceMap() if all(s is node.sops[0] for s in node.sops):
-            return Map(Diagonal(node.f, len(node.sops)), node.sops[0], name=node.name or node.structure)
+            same_s_op = Diagonal(node.f, len(node.sops))
+            return Map(same_s_op, node.sops[0], name=node.name or node.structure, where=node.where)
     return node
 
 

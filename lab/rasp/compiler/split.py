@@ -6,6 +6,7 @@ open and b decides. Counting both apart needs as many dims as a and b have value
 """
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import numpy as np
 from microtome.lab.rasp.compiler.facts import same
 from microtome.lab.rasp.compiler.truth import distinct_rows
 from microtome.lab.rasp.functions import Infix
-from microtome.lab.rasp.language import Select, SelectorAnd, SelectorOr, SelectorWidth, SequenceMap, SOp
+from microtome.lab.rasp.language import Select, Selector, SelectorAnd, SelectorOr, SelectorWidth, SequenceMap, SOp
 from microtome.lab.rasp.values import Value, key
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def split_width(simplifier: "Simplifier", node: SelectorWidth) -> SOp:
     inference = simplifier.inference
     if isinstance(node.selector, SelectorOr) and _disjoint(inference, node.selector):
         parts = (node.selector.fst, node.selector.snd)
-        return _sum(simplifier, node, [simplifier.add(SelectorWidth(s, name=f"width of {s.label}")) for s in parts])
+        return _sum(simplifier, node, parts)
     clauses = inference.truths[node.selector].clauses
     if len(clauses) != 1 or len(clauses[0].keys) != 1 or len(clauses[0].queries) != 1:
         return node
@@ -67,14 +68,14 @@ def split_width(simplifier: "Simplifier", node: SelectorWidth) -> SOp:
         ties = simplifier.add(_select(inference, a, open_, f"{node.selector.label}: tie of {a.label}"))
         broken = simplifier.add(_select(inference, b, rest, f"{node.selector.label}: tie broken by {b.label}"))
         both = simplifier.add(SelectorAnd(ties, broken))
-        widths = [simplifier.add(SelectorWidth(s, name=f"width of {s.label}")) for s in (alone, both)]
-        return _sum(simplifier, node, widths)
+        return _sum(simplifier, node, (alone, both))
     return node
 
 
-def _sum(simplifier: "Simplifier", node: SelectorWidth, widths: list) -> SOp:
-    """The sum of the widths, of which all is known that was known of the width."""
-    total = simplifier.add(SequenceMap(Infix("+"), *widths, name=node.label))
+def _sum(simplifier: "Simplifier", node: SelectorWidth, parts: Sequence[Selector]) -> SOp:
+    """The sum of the widths of its parts, of which all is known that was known of the width."""
+    made = [SelectorWidth(part, name=f"width of {part.label}", where=node.where) for part in parts]
+    total = simplifier.add(SequenceMap(Infix("+"), *map(simplifier.add, made), name=node.label, where=node.where))
     if isinstance(total, SequenceMap):
         known, facts = simplifier.inference.facts[node], simplifier.inference.facts
         facts[total] = replace(facts[total], distinct=known.distinct, uniform=known.uniform, ranks=known.ranks)

@@ -257,6 +257,8 @@ def test_it_explains_each_head_and_neuron():
     assert "head 0.0 computes length" in text
     assert "attends to every key alike" in text
     assert "compute from length:" in text
+    assert "length: sink share ← the sink's attention, with " in text
+    assert "(test_rasp_" not in text, "the s-op was made in the library"
     assert text.count("layer 0") == 1
 
 
