@@ -265,7 +265,9 @@ class Lowering:
             codes.append(wish)
         for wish in functions:
             if wish not in codes:
-                weights = {c.direction: float(x) for c, x in zip(codes, wish.function, strict=True) if x != 0}
+                # Where it does not matter what the function is, it is 0.
+                known = np.nan_to_num(wish.function)
+                weights = {c.direction: float(x) for c, x in zip(codes, known, strict=True) if x != 0}
                 self.forms[wish.direction] = Form(weights)
         return [*(w for w in wishes if not w.function.size or w.offset), *codes]
 

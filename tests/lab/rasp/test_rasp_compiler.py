@@ -336,3 +336,14 @@ def test_nothing_but_none_reduces_to_none(reduction):
     compiled = rasp.compile(program, vocab="ab", max_len=3)
     assert compiled("aba") == [0, None, None]
     assert compiled.verify().equal
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_a_selector_reads_may_be_undefined_on_a_token(causal):
+    keys, queries = Map(lambda t: 1 / t, tokens), SequenceMap(lambda x, y: (x, y), tokens, tokens)
+    program = Aggregate(Select(keys, queries, lambda k, q: k < q[0]), Map(lambda t: -t, tokens))
+    compiled = rasp.compile(program, vocab=(0, 1, 2), max_len=2, causal=causal)
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in compiled.model.parameters())
+    report = compiled.verify()
+    assert report.equal, report
+    assert (report.inputs, report.undefined) == (2 + 4, 6)
