@@ -5,6 +5,7 @@ A predictor gives every y of a prompt from the pairs before it; see `microtome.l
 
 from microtome.lab.bayes.catalogue import listed
 from microtome.lab.bayes.classical import KNN, SGD, Averaging, GradientDescent
+from microtome.lab.bayes.law import Probabilistic, Signs, gaussian, integral_transform, log_score, uniformity
 from microtome.lab.bayes.linear import OLS, BayesLinear, Posterior, Ridge, sherman_morrison
 from microtome.lab.bayes.measures import (
     Interval,
@@ -12,9 +13,12 @@ from microtome.lab.bayes.measures import (
     ilwd,
     implicit_weights,
     mspd,
+    points_to_reach,
     spd,
     squared_error,
+    zero_one_error,
 )
+from microtome.lab.bayes.odds import Odds
 from microtome.lab.bayes.protocol import LinearPredictor, Prediction, Predictor
 from microtome.lab.bayes.spike_and_slab import SpikeAndSlab
 
@@ -33,7 +37,16 @@ __all__ = [
     "KNN",
     "GradientDescent",
     "SGD",
+    "Probabilistic",
+    "Signs",
+    "Odds",
+    "gaussian",
+    "log_score",
+    "integral_transform",
+    "uniformity",
     "squared_error",
+    "zero_one_error",
+    "points_to_reach",
     "Interval",
     "excess_risk",
     "spd",

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import Normal
 
 from microtome.lab.bayes import givens, gram
 from microtome.lab.bayes.blocks import over_prompts
+from microtome.lab.bayes.law import gaussian
 from microtome.lab.bayes.protocol import Prediction, checked, in_dtype
 
 Vectors = Float[Tensor, "batch points dim"]
@@ -67,6 +69,10 @@ class BayesLinear:
         """See `Predictor.predict`."""
         mean, spread = _predict(xs, ys, self.ridge)
         return in_dtype(xs.dtype, mean, self._variance(spread))
+
+    def law(self, xs: Vectors, ys: Scalars) -> Normal:
+        """See `Probabilistic.law`."""
+        return gaussian(self.predict(xs.double(), ys.double()))
 
     def weights(self, xs: Vectors, ys: Scalars) -> Vectors:
         """Posterior mean of w given the pairs before each point."""

@@ -3,6 +3,7 @@
 SPD, MSPD and ILWD are those of Akyürek et al. (2023, icl_linear_algorithms).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,33 @@ def squared_error(prediction: Prediction, ys: Scalars) -> Scalars:
     return (prediction.mean - ys).square()
 
 
+def zero_one_error(prediction: Prediction, ys: Scalars) -> Scalars:
+    """1 where the sign of the prediction is not the label ±1, else 0; a prediction of 0 is an error.
+
+    Raises:
+        ValueError: if the prediction was made for prompts of another shape, or a label is not ±1.
+    """
+    _check_same_prompts("prediction", prediction.mean, "ys", ys)
+    if not (ys.abs() == 1).all():
+        raise ValueError("labels must be −1 or +1 to count errors.")
+    return (prediction.mean.sign() != ys).to(ys.dtype)
+
+
+def points_to_reach(curve: Float[Tensor, " points"], level: float) -> int | None:
+    """The sample efficiency: the least k from which on the accuracy after k pairs stays at `level` or above.
+
+    Args:
+        curve: accuracy (or any gain) per context length k = 0, 1, …
+        level: what is to be reached.
+
+    Returns:
+        k, or None if the last entry is below the level.
+    """
+    below = (curve < level).nonzero()
+    first = int(below.max()) + 1 if len(below) else 0
+    return first if first < len(curve) else None
+
+
 def excess_risk(
     prediction: Prediction,
     bayes: Prediction,
@@ -41,8 +69,9 @@ def excess_risk(
     generator: torch.Generator,
     level: float = 0.95,
     resamples: int = 1000,
+    loss: Callable[[Prediction, Scalars], Scalars] = squared_error,
 ) -> Interval:
-    """Mean squared error above that of the exact answer on the same prompts, with a percentile bootstrap over them.
+    """Mean loss above that of the exact answer on the same prompts, with a percentile bootstrap over them.
 
     Args:
         prediction: of the predictor in question.
@@ -51,6 +80,7 @@ def excess_risk(
         generator: draws the resamples.
         level: coverage of the interval, between 0 and 1.
         resamples: how many bootstrap samples, at least 2.
+        loss: of a prediction, per prompt and position.
 
     Raises:
         ValueError: if the shapes differ, there are fewer than two prompts, or level or resamples is out of range.
@@ -61,7 +91,7 @@ def excess_risk(
         raise ValueError(
             f"level must lie between 0 and 1 and resamples be at least 2, not level={level} and resamples={resamples}."
         )
-    excess = (squared_error(prediction, ys) - squared_error(bayes, ys)).double()
+    excess = (loss(prediction, ys) - loss(bayes, ys)).double()
     means = torch.cat([_resampled_means(excess, block, generator) for block in _blocks(resamples, len(ys))])
     tail = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=means.dtype, device=means.device)
     low, high = means.quantile(tail, dim=0)

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from microtome.lab.bayes import Predictor
+from microtome.lab.tasks.draw import Draw
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,6 @@ class Task(ABC):
 
     dim: int
 
-    @abstractmethod
     def sample(
         self,
         batch: int,
@@ -56,8 +56,19 @@ class Task(ABC):
 
         Raises:
             TypeError: if the generator is not one, or dtype is not floating-point.
-            ValueError: if batch or points is below 1.
+            ValueError: if batch or points is below 1, or the law has no prompts of so many points.
         """
+        check_sizes(batch=batch, points=points)
+        check_generator(generator)
+        if not dtype.is_floating_point:
+            raise TypeError(f"dtype must be floating-point, not {dtype}.")
+        prompt = self._prompt(batch, points, Draw(generator, dtype))
+        latents = {name: latent.to(device) for name, latent in prompt.latents.items()}
+        return Prompt(prompt.xs.to(device), prompt.ys.to(device), latents)
+
+    @abstractmethod
+    def _prompt(self, batch: int, points: int, draw: Draw) -> Prompt:
+        """The prompts of `sample`, whose arguments were judged, on the generator's device."""
 
     @abstractmethod
     def bayes(self) -> Predictor:

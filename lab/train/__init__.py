@@ -15,6 +15,7 @@ from microtome.lab.train.curriculum import Curriculum as Curriculum
 from microtome.lab.train.curriculum import Ramp as Ramp
 from microtome.lab.train.diagnose import NonFiniteLoss as NonFiniteLoss
 from microtome.lab.train.objective import Batch as Batch
+from microtome.lab.train.objective import InContextClassification as InContextClassification
 from microtome.lab.train.objective import InContextRegression as InContextRegression
 from microtome.lab.train.objective import Objective as Objective
 from microtome.lab.train.objective import TokenPrediction as TokenPrediction

@@ -93,13 +93,7 @@ class InContextRegression:
         Raises:
             ValueError: if the model does not give one number a point.
         """
-        predicted = model(*batch.inputs)
-        if predicted.shape != batch.targets.shape:
-            raise ValueError(
-                f"the model predicts {list(predicted.shape)} where ys are {list(batch.targets.shape)}; "
-                "an in-context learner gives one number a point, [batch points]."
-            )
-        return F.mse_loss(predicted, batch.targets)
+        return F.mse_loss(_predicted(model, batch), batch.targets)
 
     def describe(self) -> dict[str, Any]:
         curriculum = None if self.curriculum is None else dataclasses.asdict(self.curriculum)
@@ -111,6 +105,42 @@ class InContextRegression:
             return dataclasses.replace(self.task, dim=dims)
         except (TypeError, ValueError) as error:
             raise ValueError(f"the curriculum needs the task in {dims} dimensions, but {error}") from error
+
+
+class InContextClassification(InContextRegression):
+    """Logistic loss of labels ±1, where the model's number at each x is the log odds of +1, in nats.
+
+    Source: Bhattamishra et al. (2024, icl_boolean): cross entropy averaged over positions.
+
+    Args:
+        task: what prompts are drawn from; its labels are ±1.
+        batch: prompts a step.
+        points: pairs a prompt.
+        first: the pairs before this one enter the context only, not the loss.
+        curriculum: as in `InContextRegression`.
+
+    Raises:
+        ValueError: as `InContextRegression`, and if no pair is left for the loss.
+    """
+
+    def __init__(self, task: Task, batch: int, points: int, first: int = 0, curriculum: Curriculum | None = None):
+        super().__init__(task, batch, points, curriculum)
+        least = points if curriculum is None else curriculum.points.start
+        if not 0 <= first < least:
+            raise ValueError(f"first must lie between 0 and {least - 1}, so that a pair is left, not {first}.")
+        self.first = first
+
+    def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+        """The mean of log(1 + exp(−y·logit)) over prompts and points.
+
+        Raises:
+            ValueError: if the model does not give one number a point.
+        """
+        logits = _predicted(model, batch)[:, self.first :]
+        return F.softplus(-batch.targets[:, self.first :] * logits).mean()
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {"name": "in-context classification", "first": self.first}
 
 
 class TokenPrediction:
@@ -151,6 +181,16 @@ class TokenPrediction:
 
     def describe(self) -> dict[str, Any]:
         return {"name": "token prediction", "task": _described(self.task), "batch": self.size}
+
+
+def _predicted(model: nn.Module, batch: Batch) -> Float[Tensor, "batch points"]:
+    predicted = model(*batch.inputs)
+    if predicted.shape != batch.targets.shape:
+        raise ValueError(
+            f"the model predicts {list(predicted.shape)} where ys are {list(batch.targets.shape)}; "
+            "an in-context learner gives one number a point, [batch points]."
+        )
+    return predicted
 
 
 def _check_end(name: str, ramp: Ramp, full: int) -> None:

@@ -141,3 +141,17 @@ def test_bad_input_gets_a_sentence(generator: torch.Generator) -> None:
     for call, sentence in cases:
         with pytest.raises(ValueError, match=sentence):
             call()
+
+
+def test_errors_of_signs_count_silence() -> None:
+    said = Prediction(torch.tensor([[0.2, -3.0, 0.0, 1.0]]))
+    assert bayes.zero_one_error(said, torch.tensor([[1.0, 1.0, 1.0, -1.0]])).tolist() == [[0, 1, 1, 1]]
+    with pytest.raises(ValueError, match="labels must be −1 or \\+1"):
+        bayes.zero_one_error(said, torch.tensor([[1.0, 0.5, 1.0, -1.0]]))
+
+
+def test_points_to_reach_a_level_for_good() -> None:
+    curve = torch.tensor([0.5, 0.9, 0.7, 0.9, 0.95])
+    assert bayes.points_to_reach(curve, 0.8) == 3
+    assert bayes.points_to_reach(curve, 0.5) == 0
+    assert bayes.points_to_reach(curve, 0.96) is None

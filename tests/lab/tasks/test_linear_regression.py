@@ -11,8 +11,8 @@ import torch
 from scipy.stats import beta, chi2, kstest
 from torch import Tensor
 
-from microtome.lab.tasks import LinearRegression, Prompt, Spectrum
-from microtome.lab.tasks.regression import haar
+from microtome.lab.tasks import Inputs, LinearRegression, Prompt, Spectrum
+from microtome.lab.tasks.inputs import haar
 
 DIM = 5
 
@@ -49,7 +49,7 @@ def test_skewed_law(rotation: str, generator: torch.Generator) -> None:
     spectrum = Spectrum.power_law(DIM, exponent=2.0, rotation=rotation, seed=4)
     assert sum(spectrum.eigenvalues) == pytest.approx(DIM)
     assert spectrum.eigenvalues[0] / spectrum.eigenvalues[3] == pytest.approx(16)
-    prompt = LinearRegression(DIM, covariance=spectrum).sample(1000, 12, generator, dtype=torch.float64)
+    prompt = LinearRegression(DIM, inputs=Inputs(spectrum)).sample(1000, 12, generator, dtype=torch.float64)
     axes = prompt.latents.get("axes", torch.eye(DIM, dtype=torch.float64).expand(1000, -1, -1))
     along = torch.einsum("bpd,bda->bpa", prompt.xs, axes)
     assert_standard_normal(along / torch.tensor(spectrum.eigenvalues).double().sqrt())
@@ -62,7 +62,7 @@ def test_skewed_law(rotation: str, generator: torch.Generator) -> None:
 
 def test_fixed_axes_are_decided_by_their_own_seed(generator: torch.Generator) -> None:
     def axes(seed: int) -> Tensor:
-        task = LinearRegression(3, covariance=Spectrum((1.0, 2.0, 3.0), "fixed", seed))
+        task = LinearRegression(3, inputs=Inputs(Spectrum((1.0, 2.0, 3.0), "fixed", seed)))
         return task.sample(1, 1, generator).latents["axes"][0]
 
     assert torch.equal(axes(0), axes(0))
@@ -70,7 +70,7 @@ def test_fixed_axes_are_decided_by_their_own_seed(generator: torch.Generator) ->
 
 
 def test_zero_eigenvalues_keep_coordinates_at_zero(generator: torch.Generator) -> None:
-    task = LinearRegression(4, covariance=Spectrum((1.0, 1.0, 0.0, 0.0), "none"))
+    task = LinearRegression(4, inputs=Inputs(Spectrum((1.0, 1.0, 0.0, 0.0), "none")))
     prompt = task.sample(6, 8, generator, dtype=torch.float64)
     assert (prompt.xs[..., 2:] == 0).all()
     assert (prompt.xs[..., :2] != 0).all()
@@ -78,6 +78,27 @@ def test_zero_eigenvalues_keep_coordinates_at_zero(generator: torch.Generator) -
     prediction = task.bayes().predict(prompt.xs, prompt.ys)
     torch.testing.assert_close(prediction.mean[:, 2:], prompt.ys[:, 2:], rtol=1e-9, atol=1e-9)
     assert (prediction.variance[:, 2:] == 0).all()
+
+
+def test_scaled_inputs(generator: torch.Generator) -> None:
+    prompt = LinearRegression(DIM, inputs=Inputs(scale=3.0)).sample(500, 12, generator, dtype=torch.float64)
+    assert_standard_normal(prompt.xs / 3)
+
+
+def test_orthogonal_query_tells_nothing(generator: torch.Generator) -> None:
+    task = LinearRegression(DIM, inputs=Inputs(query="orthogonal"))
+    prompt = task.sample(50, DIM, generator, dtype=torch.float64)
+    assert (prompt.xs[:, :-1] @ prompt.xs[:, -1:].mT).abs().max() < 1e-13
+    assert (prompt.xs[:, -1].norm(dim=-1) > 1e-6).all()
+    assert task.bayes().predict(prompt.xs, prompt.ys).mean[:, -1].abs().max() < 1e-12
+    with pytest.raises(ValueError, match=f"most {DIM} points"):
+        task.sample(1, DIM + 1, generator)
+
+
+def test_query_in_the_opposite_orthant(generator: torch.Generator) -> None:
+    xs = LinearRegression(DIM, inputs=Inputs(query="orthant")).sample(50, 7, generator).xs
+    assert (xs[:, :-1].sign() == xs[:, :1].sign()).all()
+    assert (xs[:, -1].sign() == -xs[:, 0].sign()).all()
 
 
 def test_haar_axes_are_uniform(generator: torch.Generator) -> None:
@@ -115,8 +136,10 @@ def test_sparse_law(generator: torch.Generator) -> None:
         (lambda: LinearRegression(3, noise_std=-0.1), "noise_std must be finite and at least 0, not -0.1"),
         (lambda: LinearRegression(3, prior_std=0.0), "prior_std must be finite and above 0, not 0.0"),
         (lambda: LinearRegression(3, sparsity=4), "sparsity must be between 1 and dim = 3, or None, not 4"),
-        (lambda: LinearRegression(3, covariance="skewed"), "\"isotropic\" or a Spectrum, not 'skewed'"),
-        (lambda: LinearRegression(3, covariance=Spectrum((1.0, 2.0))), "2 eigenvalues, but the task 3 dim"),
+        (lambda: LinearRegression(3, inputs=Inputs("skewed")), "\"isotropic\" or a Spectrum, not 'skewed'"),
+        (lambda: LinearRegression(3, inputs=Inputs(Spectrum((1.0, 2.0)))), "2 eigenvalues, but the task 3 dim"),
+        (lambda: LinearRegression(3, inputs=Inputs(scale=0.0)), "scale must be finite and above 0, not 0.0"),
+        (lambda: LinearRegression(3, inputs=Inputs(query="far")), "one of same, orthogonal, orthant, not 'far'"),
         (lambda: Spectrum((1.0, -1.0)), r"at least 0 and not all 0, not \[1.0, -1.0\]"),
         (lambda: Spectrum((0.0, 0.0)), "not all 0"),
         (lambda: Spectrum((1.0, 1.0), rotation="randon"), "one of random, fixed, none, not 'randon'"),

@@ -13,14 +13,15 @@ from torch import Tensor
 
 from microtome.lab import bayes
 from microtome.lab.bayes import BayesLinear, Prediction, Predictor
-from microtome.lab.tasks import LinearRegression, Spectrum, Task
+from microtome.lab.tasks import Inputs, LinearRegression, Spectrum, Task
 
 DIM, POINTS = 6, 18
+FIXED = Spectrum.power_law(DIM, rotation="fixed")
 TASKS = {
     "dense": LinearRegression(DIM, prior_std=1.5),
     "noisy": LinearRegression(DIM, noise_std=0.7, prior_std=1.5),
-    "skewed, random axes": LinearRegression(DIM, noise_std=0.5, covariance=Spectrum.power_law(DIM)),
-    "skewed, fixed axes": LinearRegression(DIM, noise_std=0.5, covariance=Spectrum.power_law(DIM, rotation="fixed")),
+    "skewed, random axes": LinearRegression(DIM, noise_std=0.5, inputs=Inputs(Spectrum.power_law(DIM))),
+    "skewed, fixed axes": LinearRegression(DIM, noise_std=0.5, inputs=Inputs(FIXED)),
     "sparse": LinearRegression(DIM, noise_std=0.5, prior_std=1.5, sparsity=2),
     "sparse without noise": LinearRegression(DIM, sparsity=2),
 }

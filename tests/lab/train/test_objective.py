@@ -6,8 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from microtome.lab.tasks import LinearRegression, RepeatedBlock, Spectrum
-from microtome.lab.train import Batch, Curriculum, InContextRegression, Objective, Ramp, TokenPrediction
+from microtome.lab.tasks import Inputs, LinearRegression, RepeatedBlock, Spectrum
+from microtome.lab.train import (
+    Batch,
+    Curriculum,
+    InContextClassification,
+    InContextRegression,
+    Objective,
+    Ramp,
+    TokenPrediction,
+)
 
 CURRICULUM = Curriculum(Ramp(2, 5, 1, 10), Ramp(3, 8, 2, 10))
 
@@ -50,6 +58,28 @@ def test_regression_refuses_models_of_another_kind(generator):
         objective.loss(Zero(7), objective.batch(0, generator))
 
 
+class Says(nn.Module):
+    """A model that gives the same numbers whatever it is asked."""
+
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers = numbers
+
+    def forward(self, xs, ys):
+        return self.numbers
+
+
+def test_classification_loss_is_cross_entropy_from_the_first_pair_on():
+    logits, labels = torch.tensor([[9.0, 2.0, -1.0]]), torch.tensor([[-1.0, 1.0, 1.0]])
+    objective = InContextClassification(LinearRegression(2), batch=1, points=3, first=1)
+    expected = nn.functional.binary_cross_entropy_with_logits(logits[:, 1:], (labels[:, 1:] + 1) / 2)
+    loss = objective.loss(Says(logits), Batch((torch.zeros(1, 3, 2), labels), labels))
+    torch.testing.assert_close(loss, expected)
+    assert objective.describe()["name"] == "in-context classification"
+    with pytest.raises(ValueError, match="first must lie between 0 and 2, so that a pair is left, not 3"):
+        InContextClassification(LinearRegression(2), batch=1, points=3, first=3)
+
+
 @pytest.mark.parametrize(("step", "dims", "points"), [(0, 2, 3), (9, 2, 3), (10, 3, 5), (25, 4, 7), (99, 5, 8)])
 def test_curriculum_zeroes_coordinates_and_cuts_prompts(step, dims, points, generator):
     objective = InContextRegression(LinearRegression(dim=5), batch=6, points=8, curriculum=CURRICULUM)
@@ -79,7 +109,7 @@ def test_under_a_curriculum_labels_depend_on_what_is_shown(generator):
             "points must end at the full size 8, not at 9",
         ),
         (
-            LinearRegression(dim=5, covariance=Spectrum.power_law(5)),
+            LinearRegression(dim=5, inputs=Inputs(Spectrum.power_law(5))),
             CURRICULUM,
             "the curriculum needs the task in 2 dimensions, but covariance has 5 eigenvalues",
         ),
@@ -137,6 +167,6 @@ def test_descriptions_tell_tasks_apart():
 
     assert described(0.1) == described(0.1) != described(0.2)
     assert described(0.1)["task"] == {
-        "name": "LinearRegression", "dim": 3, "noise_std": 0.1, "prior_std": 1.0, "covariance": "isotropic",
-        "sparsity": None,
+        "name": "LinearRegression", "dim": 3, "noise_std": 0.1, "prior_std": 1.0, "sparsity": None,
+        "inputs": {"covariance": "isotropic", "scale": 1.0, "query": "same"},
     }  # fmt: skip
