@@ -157,6 +157,8 @@ def _build(spec: Spec) -> SequenceModel:
             f"{' and '.join(sorted(provided - taken))}; "
             f"it takes positions that give {' or '.join(sorted(taken))}, or none."
         )
+    if spec.mixer.causal_only and not spec.shape.causal:
+        raise ValueError(f"mixer {mixer!r} reads from left to right, so that it needs causal=True.")
     if spec.shape.rotary:
         _check_rotation(spec)
     with torch.random.fork_rng(devices=[]):

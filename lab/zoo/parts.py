@@ -86,9 +86,10 @@ class Context:
 
 
 class Effective(NamedTuple):
-    """A mixer written as attention: `output = (matrix @ values)`, heads then projected by W_O.
+    """A mixer written as attention: what `hook_z` carries is `matrix @ values`.
 
-    `exact` says whether that equation holds to rounding or the matrix is a declared heuristic.
+    `exact` says whether that equation holds to rounding or the matrix is a declared heuristic. A recurrent mixer has a
+    matrix for every channel: as many heads of width one.
     """
 
     matrix: Float[Tensor, "batch head query key"]
@@ -131,6 +132,8 @@ class MixerPart(ABC):
 
     takes: ClassVar[frozenset[str]] = frozenset({"embedding"})
     """The ways of `PositionPart.provides` that the mixer can use."""
+    causal_only: ClassVar[bool] = False
+    """Whether the mixer can only look backwards."""
 
     def shared(self, shape: Shape) -> nn.Module | None:
         """A module that serves all layers of one model, or None."""
