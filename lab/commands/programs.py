@@ -11,7 +11,9 @@ from microtome.lab.commands.terminal import print_json, print_table
 
 def list_programs(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Compile them all, and write a page with their sizes.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Compile them all, and write a page with their sizes and growth.")
+    ] = None,
     max_len: Annotated[int, typer.Option(help="The longest input that --html compiles them for.")] = 10,
 ) -> None:
     """The RASP programs of the library, each of which `microtome compile library:NAME` takes."""
@@ -21,7 +23,7 @@ def list_programs(
     if html is not None:
         from microtome.lab.rasp import page
 
-        with Console(stderr=True).status(f"compiling {len(examples)} programs"):
+        with Console(stderr=True).status(f"compiling {len(examples)} programs, each at several lengths"):
             written = page.catalogue_page(examples, max_len).write(html)
         typer.echo(f"page in {written}", err=as_json)
     if as_json:

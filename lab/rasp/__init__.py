@@ -9,7 +9,8 @@
     compiled.verify()            # held against the interpreter, node by node
 
 The language has tracr's names. `library` holds example programs, `printing.source` writes a program as lines of text,
-`graph.draw` as a picture. Compiling imports torch and TransformerLens; writing and interpreting a program does not.
+`graph.draw` as a picture; `superposition` runs a compiled program in a narrower stream. Compiling imports torch and
+TransformerLens; writing and interpreting a program does not.
 """
 
 from microtome.lab.rasp.compiler import compile

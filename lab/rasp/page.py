@@ -1,14 +1,17 @@
 """Pages about programs in weights: one program with all that is known of it, and the library as a catalogue."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import get_args
 
 from microtome.lab.rasp import picture
 from microtome.lab.rasp.compiled import Compiled
 from microtome.lab.rasp.compiler import compile
 from microtome.lab.rasp.errors import RaspError
 from microtome.lab.rasp.graph import draw as draw_program
+from microtome.lab.rasp.growth import LONGEST, SHORTEST, Kind, growth
 from microtome.lab.rasp.library import Example
 from microtome.lab.rasp.printing import source
 from microtome.lab.rasp.values import Value
@@ -112,6 +115,7 @@ def catalogue_page(examples: Iterable[Example], max_len: int) -> Page:
     by_origin = sorted(examples, key=lambda example: (example.origin, example.name))
     rows = {example: _catalogued(example, max_len) for example in by_origin}
     made = [row for row in rows.values() if row[1] is not None]
+    grown = Counter(row[7] for row in made)
     page = Page(
         "RASP programs in weights",
         f"{len(rows)} programs, each compiled to a transformer for inputs of 1 to {max_len} tokens; "
@@ -125,25 +129,35 @@ def catalogue_page(examples: Iterable[Example], max_len: int) -> Page:
                 "compiled": len(made),
                 "parameters": sum(row[5] for row in made),
                 "to compile all": (f"{sum(row[6] for row in made):.1f}", "seconds"),
+                **{f"{kind} in max_len": count for kind in get_args(Kind) if (count := grown[kind])},
             }
+        ),
+        Prose(
+            "Growth is how many neurons and named directions a program needs by the length of its longest input, "
+            f"max_len, measured at max_len {SHORTEST} and twice that up to at most {LONGEST}. Where it is more than "
+            "linear, the operation that grew most is named."
         ),
     )
     for origin, group in groupby(by_origin, key=lambda example: example.origin):
-        columns = ("name", *MEASURES, "tokens", "attention", "what")
+        columns = ("name", *MEASURES, "growth", "tokens", "attention", "what")
         page.section(origin, Table(columns, [rows[example] for example in group], f"The programs of {origin}."))
     return page
 
 
 def _catalogued(example: Example, max_len: int) -> tuple[Cell, ...]:
     """One row; without measures, and with the reason, where the program cannot be compiled."""
-    about = example.summary
+    setting = len(example.vocab), "causal" if example.causal else "both ways"
     start = time.perf_counter()
     try:
         compiled = compile(example.program, vocab=example.vocab, max_len=max_len, causal=example.causal)
-        measured = (*_measures(compiled), time.perf_counter() - start)
+        measured = [*_measures(compiled), time.perf_counter() - start]
+        found = growth(compiled)
     except RaspError as error:
-        about, measured = f"{about}\nNot compiled: {error}", (None,) * len(MEASURES)
-    return example.name, *measured, len(example.vocab), "causal" if example.causal else "both ways", about
+        return example.name, *[None] * len(MEASURES), None, *setting, f"{example.summary}\nNot compiled: {error}"
+    about = example.summary
+    if found.kind not in ("constant", "linear"):
+        about += f"\n{found.kind.capitalize()}, because of {found.because}."
+    return example.name, *measured, found.kind, *setting, about
 
 
 def _measures(compiled: Compiled) -> tuple[int, ...]:

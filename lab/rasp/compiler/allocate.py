@@ -60,7 +60,8 @@ def allocate(
         reuse: whether to reuse columns.
     """
     born, died = _lives(layers, embedded, output)
-    end = 2 * len(layers) + 1
+    # The output reads at the end, after which no neuron runs.
+    costs = {d: _clear_cost(d) for d in born if reuse and died[d] <= 2 * len(layers)}
     load = [layer.n_neurons for layer in layers]
     lives: list[Life] = []
     owner: dict[int, Life] = {}
@@ -70,13 +71,13 @@ def allocate(
         birth = born[direction]
         choice = None
         if reuse and birth > 0:
-            choice = _reusable(owner, died, birth, end, load, width, weight)
+            choice = _reusable(owner, costs, died, birth, load, width, weight)
         if choice is None:
             column, width = width, width + 1
         else:
             old, layer = choice
             column = old.column
-            load[layer] += _clear_cost(old.direction)
+            load[layer] += costs[old.direction]
             clearing.setdefault(layer, []).append(old.direction)
             ended = Life(old.direction, old.column, old.born, cleared=2 * layer + 2)
             lives[lives.index(old)] = ended
@@ -103,20 +104,20 @@ def _lives(
     return born, died
 
 
-def _reusable(owner, died, birth: int, end: int, load: list[int], width: int, weight) -> tuple[Life, int] | None:
+def _reusable(owner, costs, died, birth: int, load: list[int], width: int, weight) -> tuple[Life, int] | None:
     """A dead column and the layer to clear it in, where that saves the most parameters."""
     best, saved = None, 0
-    now = weight(width + 1, max(load))
+    most = max(load)
+    now = weight(width + 1, most)
     for life in owner.values():
-        cost = _clear_cost(life.direction)
-        if cost == 0 or died[life.direction] >= end:
+        cost = costs.get(life.direction, 0)
+        if cost == 0:
             continue
         # Neurons of a layer run at an even half-layer; what they clear must be dead after it and taken from it on.
         earliest = max((died[life.direction] + 1) // 2 * 2, life.born // 2 * 2 + 2)
         for time in range(earliest, birth + 1, 2):
             layer = time // 2 - 1
-            raised = [n + cost if i == layer else n for i, n in enumerate(load)]
-            gain = now - weight(width, max(raised))
+            gain = now - weight(width, max(most, load[layer] + cost))
             if gain > saved:
                 best, saved = (life, layer), gain
     return best

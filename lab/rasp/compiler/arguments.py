@@ -81,13 +81,29 @@ def can_open(lowering: "Lowering", sop: SOp) -> bool:
 
 def cheapest(lowering: "Lowering", opened: list[tuple[list[SOp], np.ndarray]]) -> tuple[list[SOp], np.ndarray]:
     """The most opened form that does not need many more neurons than the closed one."""
-    costs = [readouts.cost(lowering, arguments, values) for arguments, values in opened]
+    if len(opened) == 1:
+        return opened[0]
+    sops, function = opened[0]
+    known = ~np.isnan(function)
+    # What is 1 and not 0 costs as much as what is 0 and not 1.
+    shape = np.abs(function - function[known][0]) if np.isin(function[known], (0.0, 1.0)).all() else function
+    mark = (tuple(sops), shape.tobytes())
+    if mark not in lowering.choices:
+        lowering.choices[mark] = _choice(lowering, opened)
+    return opened[lowering.choices[mark]]
+
+
+def _choice(lowering: "Lowering", opened: list[tuple[list[SOp], np.ndarray]]) -> int:
+    """Which of the forms is `cheapest`."""
+    cost = readouts.cost(lowering, *opened[-1], enough=readouts.FEW)
+    if cost is not None and cost <= readouts.FEW:
+        return len(opened) - 1
+    costs = [*(readouts.cost(lowering, *form) for form in opened[:-1]), cost]
     known = [c for c in costs if c is not None]
     if not known:
-        return opened[0]
+        return 0
     limit = max(readouts.FEW, 3 * (costs[0] if costs[0] is not None else min(known)))
-    fitting = [i for i, c in enumerate(costs) if c is not None and c <= limit]
-    return opened[fitting[-1]] if fitting else opened[costs.index(min(known))]
+    return max(i for i, c in enumerate(costs) if c is not None and c <= limit)
 
 
 def additive(function: np.ndarray) -> list[np.ndarray] | None:
@@ -139,6 +155,9 @@ def _indifferent(function: np.ndarray, axis: int) -> bool:
     """Whether an argument makes no difference wherever the function is known."""
     if function.shape[axis] == 1:
         return True
+    first, second = function.take(0, axis), function.take(1, axis)
+    if ((first < second) | (first > second)).any():
+        return False
     with np.errstate(all="ignore"):
         low = np.where(np.isnan(function), np.inf, function).min(axis)
         high = np.where(np.isnan(function), -np.inf, function).max(axis)

@@ -218,15 +218,17 @@ def _feed_forward(
     state: Float[Tensor, " d_model"],
 ) -> dict[str, Tensor]:
     width = len(state)
+    # Entries of an array are set many times faster than a tensor's; both share their memory.
     W_in, b_in = torch.zeros(width, d_mlp), torch.zeros(d_mlp)
     W_out, b_out = torch.zeros(d_mlp, width), torch.zeros(width)
+    into, bias, out = W_in.numpy(), b_in.numpy(), W_out.numpy()
     neurons = [*(n for operation in layer.neurons for n in operation.neurons), *clearing]
     for n, neuron in enumerate(neurons):
-        b_in[n] = neuron.reads.bias
+        bias[n] = neuron.reads.bias
         for direction, weight in neuron.reads.weights.items():
-            W_in[column[direction], n] += weight
+            into[column[direction], n] += weight
         for direction, weight in neuron.writes.items():
-            W_out[n, column[direction]] += weight
+            out[n, column[direction]] += weight
     for operation in layer.neurons:
         for direction, constant in operation.constants.items():
             b_out[column[direction]] += constant

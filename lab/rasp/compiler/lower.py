@@ -8,6 +8,7 @@ after it in the program, so that going backwards all wishes are known when it is
 
 import heapq
 import itertools
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Lowering:
         forms: directions that were read and are held as forms of others.
         operations: what computes them.
         embedded: the directions that the embeddings write, by `Tokens` or `Indices`.
+        choices: what `arguments.cheapest` chose before.
     """
 
     inference: Inference
@@ -53,6 +55,7 @@ class Lowering:
     forms: dict[Direction, Form] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
     embedded: dict[SOp, list[Direction]] = field(default_factory=dict)
+    choices: dict[tuple, int] = field(default_factory=dict)
     _queue: list = field(default_factory=list)
     _order: itertools.count = field(default_factory=itertools.count)
     _names: Counter = field(default_factory=Counter)
@@ -198,18 +201,15 @@ class Lowering:
 
     def _direction(self, name: str, variable: Variable, function: np.ndarray) -> Direction:
         values = [self.facts(s).values for s in variable.sops]
-        table = {
-            tuple(key(values[axis][i]) for axis, i in enumerate(place)): float(function[place])
-            for place in np.ndindex(function.shape)
-            if not np.isnan(function[place])
-        }
-        whole = all(x == round(x) for x in table.values())
+        places = itertools.product(*(map(key, own) for own in values))
+        table = {place: x for place, x in zip(places, function.ravel().tolist(), strict=True) if not math.isnan(x)}
+        known = np.fromiter(table.values(), dtype=float)
+        whole, largest = np.array_equal(known, np.round(known)), float(np.abs(known).max())
         (sop, *others) = variable.sops
         if variable.computed and not others and not self.plain:
-            error = 0.0 if whole else 64 * 2.0**-24 * max(map(abs, table.values()))
+            error = 0.0 if whole else 64 * 2.0**-24 * largest
             return Direction(self.unique(name), variable.sops, table, error=error)
         rounded = not others and not variable.computed and not self.facts(sop).exact
-        largest = max(map(abs, table.values()))
         error = (2 * (self.inference.setting.max_len + 4) if rounded else 0 if whole else 64) * 2.0**-24 * largest
         return Direction(self.unique(name), variable.sops, table, error=error)
 

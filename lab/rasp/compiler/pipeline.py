@@ -57,8 +57,9 @@ def lowered(program: SOp, setting: Setting, passes: Passes, *, bos: bool | None)
     inference = Inference(setting)
     simplifier = Simplifier(inference, plain=not passes.simplify)
     core = simplifier.run(program)
-    # Preferring the first or the last reads the indices, whether or not the program does.
-    rank = {indices: -1} | {node: i for i, node in enumerate(topological(core)) if isinstance(node, SOp)}
+    rank = {node: i for i, node in enumerate(topological(core)) if isinstance(node, SOp)}
+    # Preferring the first or the last reads the indices, whether or where the program does.
+    rank[indices] = -1
     lowering = Lowering(inference, rank, plain=not passes.share)
     outputs = readout(lowering, core)
     lowering.run()

@@ -10,6 +10,7 @@ import numpy as np
 from microtome.lab.rasp.compiler import grid as grids
 from microtome.lab.rasp.compiler import raw
 from microtome.lab.rasp.compiler.operations import Direction, Form, Neuron, Neurons, Operation
+from microtome.lab.rasp.compiler.slices import Sliced, sliced, switched
 from microtome.lab.rasp.compiler.tables import Level, Rows, Scalar, candidates, rows_of, sums_exactly
 from microtome.lab.rasp.errors import CompileError
 from microtome.lab.rasp.language import Length, Map, SelectorWidth, SequenceMap, SOp
@@ -26,9 +27,12 @@ MANY = 6
 """With more functions of one variable than this, they share one scalar if they can."""
 
 
-def cost(lowering: "Lowering", sops: Sequence[SOp], function: np.ndarray) -> int | None:
-    """How many neurons the function would need, with those that clean its arguments; None if it cannot be done."""
-    found = _best(lowering, sops, [function])
+def cost(lowering: "Lowering", sops: Sequence[SOp], function: np.ndarray, *, enough: int = 0) -> int | None:
+    """How many neurons the function would need, with those that clean its arguments; None if it cannot be done.
+
+    Where `enough` or fewer would do, it may be told a number up to that which is not the least.
+    """
+    found = _best(lowering, sops, [function], enough)
     return None if found is None else found[0]
 
 
@@ -43,14 +47,14 @@ def neurons(lowering: "Lowering", variable: "Variable", wishes: Sequence["Wish"]
     if len(variable.sops) == 1 and lowering.facts(variable.sops[0]).averaged:
         return _average(lowering, variable.sops[0], wishes)
     together = _best(lowering, variable.sops, [w.function for w in wishes])
-    if together is not None and len(wishes) > MANY:
+    if together is not None and (len(wishes) == 1 or len(wishes) > MANY):
         return _assembled(lowering, variable.sops, wishes, [(together, list(range(len(wishes))))])
     apart = [_best(lowering, variable.sops, [w.function]) for w in wishes]
     if any(found is None for found in apart):
         raise _indistinct(variable.sops)
     groups: dict[tuple, list[int]] = {}
-    for i, (_, scalar, _) in enumerate(apart):
-        groups.setdefault(_mark(scalar), []).append(i)
+    for i, (_, scalar, rows) in enumerate(apart):
+        groups.setdefault((isinstance(rows, Sliced), _mark(scalar)), []).append(i)
     regrouped = [_best(lowering, variable.sops, [wishes[i].function for i in members]) for members in groups.values()]
     split = sum(found[0] for found in regrouped)
     if together is not None and together[0] <= split:
@@ -64,23 +68,35 @@ def _assembled(lowering: "Lowering", sops: Sequence[SOp], wishes: Sequence["Wish
     made: list[Neuron] = []
     constants: dict[Direction, float] = {}
     for (_, scalar, rows), members in parts:
-        reads = _form(lowering, sops, scalar)
         targets = [wishes[i].direction for i in members]
+        if isinstance(rows, Sliced):
+            own, held = _switched(lowering, sops, rows, targets)
+            made += own
+            constants |= held
+            continue
+        reads = _form(lowering, sops, scalar)
         made += _neurons(reads, rows, targets)
         _bound_errors(scalar, rows, targets)
         constants |= {t: c for t, c in zip(targets, rows.constants, strict=True) if c != 0}
     return Neurons(_label(sops), tuple(made), constants)
 
 
+def _switched(lowering: "Lowering", sops: Sequence[SOp], found: Sliced, targets: Sequence[Direction]):
+    """The neurons of slices and their constants, in terms of the stream."""
+    sop = sops[found.axis]
+    others = [other for i, other in enumerate(sops) if i != found.axis]
+    flags = [lowering.flag(sop, value, exact=True) for value in lowering.facts(sop).values]
+    return switched(found, _form(lowering, others, found.scalar), flags, targets)
+
+
 def _bound_errors(scalar: Scalar, rows: Rows, targets: Sequence[Direction]) -> None:
     """Notes how far float32 may be off, in whatever order a processor sums the neurons."""
     if (scalar.exact or sums_exactly(scalar, rows)) and not any(d.error for d in targets):
         return
-    s = scalar.on(tuple(len(level.numbers) for level in scalar.levels))
-    low, high = float(s.min()), float(s.max())
-    for i, target in enumerate(targets):
-        terms = [max(r.slope * low + r.bias, r.slope * high + r.bias, 0.0) * abs(r.weights[i]) for r in rows.ramps]
-        target.bound(2.0**-23 * sum(terms))
+    s = scalar.values
+    active = rows.ends(s.min(), s.max()).max(axis=0).clip(0.0)
+    for target, total in zip(targets, active @ np.abs(rows.weights), strict=True):
+        target.bound(2.0**-23 * float(total))
 
 
 def _label(sops: Sequence[SOp]) -> str:
@@ -112,9 +128,10 @@ def _neurons(reads: Form, rows: Rows, targets: Sequence[Direction]) -> list[Neur
 
 
 def _best(
-    lowering: "Lowering", sops: Sequence[SOp], functions: Sequence[np.ndarray]
-) -> tuple[int, Scalar, Rows] | None:
-    """The cheapest scalar that carries all functions: its cost, itself and its neurons."""
+    lowering: "Lowering", sops: Sequence[SOp], functions: Sequence[np.ndarray], enough: int = 0
+) -> tuple[int, Scalar, Rows | Sliced] | None:
+    """The cheapest scalar that carries all functions, or the first that costs no more than `enough`: its cost, itself
+    and its neurons. Where none carries them, slices."""
     levels = [_levels(lowering, sop, alone=len(sops) == 1) for sop in sops]
     if len(sops) > 1:
         levels = [_with_classes(own, axis, functions) for axis, own in enumerate(levels)]
@@ -128,9 +145,16 @@ def _best(
             for sop, level in zip(sops, scalar.levels, strict=True)
             if level.exact and not _exact(lowering, sop)
         )
-        count = len(rows.ramps) + cleaning
+        count = rows.n_neurons + cleaning
         if best is None or count < best[0]:
             best = (count, scalar, rows)
+            if count <= enough:
+                break
+    if best is None and len(sops) > 1:
+        found = sliced(levels, functions)
+        if found is not None:
+            codes = 0 if _exact(lowering, sops[found.axis]) else len(found.rows)
+            return found.n_neurons + codes, found.scalar, found
     return best
 
 

@@ -57,11 +57,21 @@ def test_the_catalogue_measures_every_program_and_says_why_one_is_not_compiled(m
     cfg = compiled.model.cfg
     parameters = sum(p.numel() for p in compiled.model.parameters())
     assert rows["hist"][1:6] == (cfg.n_layers, cfg.n_heads, cfg.d_model, cfg.d_mlp, parameters)
-    assert rows["hist"][7:9] == (3, "both ways")
-    assert "Not compiled: " in rows["reverse"][9]
-    assert "too large" in rows["reverse"][9]
-    assert rows["reverse"][1:7] == (None,) * 6
+    assert rows["hist"][7:10] == ("linear", 3, "both ways")
+    assert "Not compiled: " in rows["reverse"][10]
+    assert "too large" in rows["reverse"][10]
+    assert rows["reverse"][1:8] == (None,) * 7
+    assert facts["linear in max_len"] == 2
     assert "too large" in catalogue.html()
+
+
+def test_the_catalogue_says_why_a_program_grows_more_than_linearly():
+    (example,) = (e for e in library.examples() if e.name == "riffle")
+    catalogue = page.catalogue_page([example], 3)
+    (row,) = catalogue.sections[1].blocks[0].rows
+    assert row[7] == "quadratic"
+    assert "Quadratic, because of a table of 64 values of indices by 64 values of length: " in row[10]
+    assert catalogue.sections[0].blocks[0].values["quadratic in max_len"] == 1
 
 
 def test_a_catalogue_for_no_tokens_is_refused():

@@ -1,0 +1,72 @@
+"""Neurons for tables, evaluated in float32 with their sums in any order: exact, or refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from microtome.lab.rasp.compiler.slices import sliced
+from microtome.lab.rasp.compiler.tables import Level, Rows, Scalar, candidates, rows_of
+
+
+def number(n: int) -> Level:
+    return Level(np.arange(n, dtype=float), True, 0.0, "number")
+
+
+def in_float32(rows: Rows, s: float, order: np.ndarray) -> np.ndarray:
+    """Each function at s, as a processor that adds the terms one by one in this order has it."""
+    before = np.float32(rows.slopes) * np.float32(s) + np.float32(rows.biases)
+    terms = np.maximum(before, np.float32(0))[:, None] * np.float32(rows.weights)
+    terms = np.concatenate([terms, np.float32(rows.constants)[None]])
+    return np.cumsum(terms[order], axis=0, dtype=np.float32)[-1]
+
+
+def assert_exact(rows: Rows, scalar: Scalar, functions: list[np.ndarray], draw: np.random.Generator) -> None:
+    order = draw.permutation(rows.n_neurons + 1)
+    for place in np.ndindex(functions[0].shape):
+        found = in_float32(rows, scalar.values[place], order)
+        wanted = np.array([f[place] for f in functions])
+        known = ~np.isnan(wanted)
+        assert np.array_equal(found[known], np.float32(wanted[known])), place
+
+
+@settings(max_examples=60)
+@given(
+    sizes=st.tuples(st.integers(2, 24), st.integers(2, 24)),
+    size=st.sampled_from([2, 10, 1_000, 100_000]),
+    smooth=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_whole_tables_over_two_ranges_are_exact_in_any_order_or_not_made(sizes, size, smooth, seed):
+    draw = np.random.default_rng(seed)
+    table = draw.integers(-size, size, sizes).astype(float)
+    if smooth:
+        table = np.add.outer(np.arange(sizes[0]), np.arange(sizes[1])) % 7.0 * draw.integers(1, size)
+    table[draw.random(sizes) < 0.1] = np.nan
+    levels = [[number(n)] for n in sizes]
+    for scalar in candidates(levels):
+        rows = rows_of(scalar, [table])
+        if rows is not None:
+            assert_exact(rows, scalar, [table], draw)
+    found = sliced(levels, [table])
+    for i, rows in enumerate(() if found is None else found.rows):
+        if rows is not None:
+            assert_exact(rows, found.scalar, [np.moveaxis(table, found.axis, 0)[i]], draw)
+
+
+def test_what_one_sum_cannot_carry_slices_do():
+    i, n = np.indices((256, 256))
+    table = (i + 37) % (n + 1.0)
+    levels = [[number(256)], [number(256)]]
+    assert all(rows_of(scalar, [table]) is None for scalar in candidates(levels))
+    assert sliced(levels, [table]) is not None
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0**12, 2.0**20])
+def test_steps_far_from_zero_are_walked_from_the_middle(weight):
+    scalar = Scalar((number(300),), (1.0,))
+    table = weight * (np.arange(300) // 3 % 2.0)
+    rows = rows_of(scalar, [table])
+    if rows is not None:
+        assert_exact(rows, scalar, [table], np.random.default_rng(0))
+    assert (rows is None) == (weight == 2.0**20)
