@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from microtome.lab.commands.compile import compile_program
+from microtome.lab.commands.predict import predict_rows
 from microtome.lab.commands.programs import list_programs
 from microtome.lab.commands.terminal import coloured, print_error, print_json, print_table, print_text
-from microtome.lab.commands.train import train_icl
+from microtome.lab.commands.train import list_tasks, train_icl
 
 app = typer.Typer(
     name="microtome",
@@ -204,7 +205,9 @@ def list_parts(as_json: Json = False) -> None:
 
 app.command("compile")(compile_program)
 app.command("programs")(list_programs)
+app.command("tasks")(list_tasks)
 train_app.command("icl")(train_icl)
+app.command("predict")(predict_rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,15 +11,18 @@ with the predictive mean m_S,i and variance v_S,i of that dense regression.
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import MixtureSameFamily, Normal
 
 from microtome.lab.bayes import givens
 from microtome.lab.bayes.blocks import over_prompts
 from microtome.lab.bayes.linear import Posterior, check_law
+from microtome.lab.bayes.normals import Parts
 from microtome.lab.bayes.protocol import Prediction, checked, in_dtype
 
 Vectors = Float[Tensor, "batch points dim"]
@@ -86,36 +89,58 @@ class SpikeAndSlab:
         Raises:
             ValueError: as `predict`.
         """
+        inputs, labels, supports = self._checked(xs, ys)
+        weights, mean, variance = self._over_prompts(self._mix, inputs, labels, supports)
+        return Posterior(weights.to(xs.dtype), in_dtype(xs.dtype, mean, variance))
+
+    def law(self, xs: Vectors, ys: Scalars) -> Normal | MixtureSameFamily:
+        """See `Probabilistic.law`; one normal a support, no narrower than 1e-6·τ."""
+        inputs, labels, supports = self._checked(xs, ys)
+        probability, means, spread = self._over_prompts(self._parts, inputs, labels, supports)
+        return Parts(probability.log(), means, (spread + self._noise()).sqrt() * self.prior_std).law()
+
+    def _checked(self, xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs, labels and the supports [support s]."""
         inputs, labels = checked(xs, ys)
-        _, points, dim = inputs.shape
+        dim = inputs.shape[-1]
         if dim != self.dim:
             raise ValueError(f"this predictor knows supports in {self.dim} dimensions, but xs has {dim}.")
         supports = torch.tensor(list(itertools.combinations(range(dim), self.sparsity)), device=inputs.device)
-        weights, mean, variance = over_prompts(
-            lambda x, y: self._mix(x, y, supports),
-            inputs,
-            labels,
-            entries=len(supports) * points * (self.sparsity + 1),
-            limit=BLOCK_ENTRIES,
-        )
-        return Posterior(weights.to(xs.dtype), in_dtype(xs.dtype, mean, variance))
+        return inputs, labels, supports
 
-    def _mix(self, xs: Tensor, ys: Tensor, supports: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights [batch points dim], mean and variance [batch points] of a block of prompts."""
-        batch, points, dim = xs.shape
-        noise = max(self.noise_std / self.prior_std, LEAST_NOISE) ** 2
+    def _over_prompts(self, function: Callable, xs: Tensor, ys: Tensor, supports: Tensor) -> tuple[Tensor, ...]:
+        entries = len(supports) * xs.shape[1] * (self.sparsity + 1)
+        return over_prompts(lambda x, y: function(x, y, supports), xs, ys, entries, BLOCK_ENTRIES)
+
+    def _noise(self) -> float:
+        """σ² in units of τ²."""
+        return max(self.noise_std / self.prior_std, LEAST_NOISE) ** 2
+
+    def _fit(self, xs: Tensor, ys: Tensor, supports: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of each support: its probability, mean and spread (in units of τ²) [batch support points], and its weights
+        [batch support points s]."""
+        noise = self._noise()
         seen = xs[:, :, supports].transpose(1, 2).flatten(0, 1)  # (batch support) points s
         labels = ys.repeat_interleave(len(supports), dim=0)
         fitted, spread = givens.prefixes(seen, labels, noise, torch.finfo(xs.dtype).eps)
         means = (fitted * seen).sum(-1)
-        variances = spread + noise  # in units of τ²
+        variances = spread + noise
         scores = -0.5 * ((labels - means).square() / (self.prior_std**2 * variances) + variances.log())
         evidence = torch.cat([torch.zeros_like(scores[:, :1]), scores[:, :-1].cumsum(1)], dim=1)
-        split = (batch, len(supports))
-        probability = evidence.unflatten(0, split).softmax(1)  # batch support points
-        means, open_ = means.unflatten(0, split), self.prior_std**2 * spread.unflatten(0, split)
+        split = (len(xs), len(supports))
+        probability = evidence.unflatten(0, split).softmax(1)
+        return probability, means.unflatten(0, split), spread.unflatten(0, split), fitted.unflatten(0, split)
+
+    def _parts(self, xs: Tensor, ys: Tensor, supports: Tensor) -> tuple[Tensor, ...]:
+        """Probability, mean and spread of each support, [batch points support]."""
+        return tuple(each.transpose(1, 2) for each in self._fit(xs, ys, supports)[:3])
+
+    def _mix(self, xs: Tensor, ys: Tensor, supports: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights [batch points dim], mean and variance [batch points] of a block of prompts."""
+        probability, means, spread, fitted = self._fit(xs, ys, supports)
         mean = (probability * means).sum(1)
+        open_ = self.prior_std**2 * spread
         variance = (probability * (open_ + (means - mean[:, None]).square())).sum(1) + self.noise_std**2
-        shares = (probability[..., None] * fitted.unflatten(0, split)).transpose(1, 2).flatten(2)
-        weights = xs.new_zeros(batch, points, dim).index_add_(2, supports.flatten(), shares)
+        shares = (probability[..., None] * fitted).transpose(1, 2).flatten(2)
+        weights = torch.zeros_like(xs).index_add_(2, supports.flatten(), shares)
         return weights, mean, variance

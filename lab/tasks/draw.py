@@ -40,6 +40,15 @@ class Draw:
         """Uniform in low … high − 1."""
         return torch.randint(low, high, size, generator=self.generator, device=self.generator.device)
 
+    def choices(self, weights: tuple[float, ...], size: int) -> Int[Tensor, " size"]:
+        """Places 0, 1, … of `weights`, each drawn with the probability written there; their sum must be positive."""
+        chances = torch.tensor(weights, dtype=torch.float64, device=self.generator.device)
+        return torch.multinomial(chances, size, replacement=True, generator=self.generator)
+
+    def noisy(self, values: Float[Tensor, "..."], std: float) -> Float[Tensor, "..."]:
+        """The values plus N(0, std²), independent; nothing is drawn for std 0."""
+        return values if std == 0 else values + std * self.normal(*values.shape)
+
     def subsets(self, batch: int, among: int, size: int) -> Bool[Tensor, "batch among"]:
         """True at `size` of `among` places, each choice of places equally likely."""
         # The places of the largest of exchangeable numbers are a uniform draw without replacement.

@@ -6,7 +6,7 @@ query orthogonal to the context, a query in another orthant.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -104,6 +104,26 @@ class Inputs:
                 f"covariance has {len(self.covariance.eigenvalues)} eigenvalues, but the task {dim} dimensions."
             )
 
+    def confined(self, active: int, dim: int) -> "Inputs":
+        """The same law with all but the first `active` of `dim` coordinates at zero, as a curriculum has it.
+
+        Raises:
+            ValueError: unless the law is isotropic and `active` between 1 and `dim`.
+        """
+        if self.covariance != "isotropic":
+            raise ValueError("only isotropic inputs can be confined to their first coordinates.")
+        if not 1 <= active <= dim:
+            raise ValueError(f"active must be between 1 and dim = {dim}, not {active}.")
+        if active == dim:
+            return self
+        eigenvalues = (1.0,) * active + (0.0,) * (dim - active)
+        return replace(self, covariance=Spectrum(eigenvalues, rotation="none"))
+
+    def power(self, dim: int) -> float:
+        """E‖x‖² of a point of the context."""
+        trace = dim if isinstance(self.covariance, str) else sum(self.covariance.eigenvalues)
+        return self.scale**2 * trace
+
     def sample(self, batch: int, points: int, dim: int, draw: Draw) -> tuple[Vectors, dict[str, Tensor]]:
         """Inputs, and the latents they were drawn with: "axes" [batch dim dim] where the covariance is rotated, whose
         column i is the eigenvector of eigenvalue i.
@@ -111,7 +131,9 @@ class Inputs:
         Raises:
             ValueError: if the query is to be orthogonal to a context that spans everything.
         """
-        xs, latents = self.scale * draw.normal(batch, points, dim), {}
+        xs, latents = draw.normal(batch, points, dim), {}
+        if self.scale != 1:
+            xs = self.scale * xs
         if isinstance(self.covariance, Spectrum):
             xs = xs * torch.tensor(self.covariance.eigenvalues, dtype=xs.dtype, device=xs.device).sqrt()
             axes = self.covariance.axes(batch, draw.generator, draw.dtype)

@@ -1,7 +1,9 @@
 """What every task gives: prompts drawn from a known law, and the exact answer for that law."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -32,9 +34,11 @@ class Task(ABC):
 
     Attributes:
         dim: dimensions of x.
+        signs: whether labels are −1 and +1, so that a learner gives log odds.
     """
 
     dim: int
+    signs: ClassVar[bool] = False
 
     def sample(
         self,
@@ -65,6 +69,20 @@ class Task(ABC):
         prompt = self._prompt(batch, points, Draw(generator, dtype))
         latents = {name: latent.to(device) for name, latent in prompt.latents.items()}
         return Prompt(prompt.xs.to(device), prompt.ys.to(device), latents)
+
+    @property
+    def full_size(self) -> int:
+        """What a curriculum brings to its full value: the coordinates of x, unless the task says otherwise."""
+        return self.dim
+
+    def narrowed(self, size: int) -> "Task":
+        """The same law at a smaller `size`, for a curriculum.
+
+        Raises:
+            TypeError: if the task has no such law.
+            ValueError: if there is none of this size.
+        """
+        return dataclasses.replace(self, dim=size)
 
     @abstractmethod
     def _prompt(self, batch: int, points: int, draw: Draw) -> Prompt:

@@ -5,8 +5,10 @@
 (Garg et al. 2022, "What can transformers learn in-context?"; Akyürek et al. 2023, icl_linear_algorithms.)
 """
 
+import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from microtome.lab.bayes import BayesLinear, SpikeAndSlab
@@ -44,12 +46,18 @@ class LinearRegression(Task):
         if self.sparsity is not None and not 1 <= self.sparsity <= self.dim:
             raise ValueError(f"sparsity must be between 1 and dim = {self.dim}, or None, not {self.sparsity}.")
 
+    @property
+    def label_std(self) -> float:
+        """Standard deviation of a label, noise included: τ·√(s/d · E‖x‖²) without."""
+        share = 1.0 if self.sparsity is None else self.sparsity / self.dim
+        return math.hypot(self.prior_std * math.sqrt(share * self.inputs.power(self.dim)), self.noise_std)
+
     def _prompt(self, batch: int, points: int, draw: Draw) -> Prompt:
         """Latents: "w" [batch dim]; if sparse "support" [batch dim], true where w may be non-zero; and those of the
         inputs."""
         latents = self._weights(batch, draw)
         xs, axes = self.inputs.sample(batch, points, self.dim, draw)
-        ys = (xs @ latents["w"][..., None]).squeeze(-1)
+        ys = torch.linalg.vecdot(xs, latents["w"][:, None])
         if self.noise_std > 0:
             ys = ys + self.noise_std * draw.normal(batch, points)
         return Prompt(xs, ys, latents | axes)

@@ -13,7 +13,11 @@ from microtome.lab.train.checkpoint import CheckpointError as CheckpointError
 from microtome.lab.train.config import TrainConfig as TrainConfig
 from microtome.lab.train.curriculum import Curriculum as Curriculum
 from microtome.lab.train.curriculum import Ramp as Ramp
+from microtome.lab.train.curriculum import over_coordinates as over_coordinates
+from microtome.lab.train.curriculum import over_frequencies as over_frequencies
 from microtome.lab.train.diagnose import NonFiniteLoss as NonFiniteLoss
+from microtome.lab.train.distribution import PosteriorMatching as PosteriorMatching
+from microtome.lab.train.next_vector import NextVector as NextVector
 from microtome.lab.train.objective import Batch as Batch
 from microtome.lab.train.objective import InContextClassification as InContextClassification
 from microtome.lab.train.objective import InContextRegression as InContextRegression

@@ -36,11 +36,33 @@ class Ramp:
 
 @dataclass(frozen=True)
 class Curriculum:
-    """How many coordinates of x are non-zero, and how many points a prompt has, as the run goes on.
+    """How large a task is, and how many points a prompt has, as the run goes on.
 
-    The paper's values for linear regression in 20 dimensions are `Ramp(5, 20, 1, 2000)` and
-    `Ramp(11, 41, 2, 2000)`.
+    Attributes:
+        dims: how many coordinates of x are non-zero; for a task with another `full_size`, as Fourier series have in
+            their frequencies, that.
+        points: pairs a prompt.
     """
 
     dims: Ramp
     points: Ramp
+
+
+def over_coordinates(dim: int = 20) -> Curriculum:
+    """The published one for functions of d = 20 coordinates: 5 → d of them and 11 → 2d + 1 points in the same steps.
+
+    Raises:
+        ValueError: if dim is below 5.
+    """
+    return Curriculum(Ramp(5, dim), Ramp(11, 2 * dim + 1, 2))
+
+
+def over_frequencies(frequencies: int = 10) -> Curriculum:
+    """The published one for Fourier series: 1 → N frequencies and 7 → 4N + 3 points in the same steps.
+
+    (Panwar, Ahuja & Goyal 2024, icl_bayesian_prism.)
+
+    Raises:
+        ValueError: if there is no frequency.
+    """
+    return Curriculum(Ramp(1, frequencies), Ramp(7, 4 * frequencies + 3, 4))

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from microtome.lab.tasks import catalogue
 from microtome.lab.tasks.protocol import Task, TokenTask, check_sizes
 from microtome.lab.train.curriculum import Curriculum, Ramp
 
@@ -63,7 +64,8 @@ class InContextRegression:
         batch: prompts a step.
         points: pairs a prompt.
         curriculum: fewer points and fewer non-zero coordinates of x at first; ends at `points` and
-            `task.dim`. A prompt of d coordinates is one of the same task with dim=d, padded with zeros.
+            `task.full_size`, the coordinates of most tasks. A prompt of d coordinates is one of `task.narrowed(d)`,
+            padded with zeros.
 
     Raises:
         ValueError: if `batch` or `points` is below 1, the curriculum does not end at the full size, or the
@@ -75,7 +77,7 @@ class InContextRegression:
         self.task, self.size, self.points, self.curriculum = task, batch, points, curriculum
         if curriculum is not None:
             _check_end("points", curriculum.points, points)
-            _check_end("dims", curriculum.dims, task.dim)
+            _check_end("dims", curriculum.dims, task.full_size)
             self._narrowed(curriculum.dims.start)
 
     def batch(self, step: int, generator: torch.Generator) -> Batch:
@@ -85,7 +87,8 @@ class InContextRegression:
             return Batch((prompt.xs, prompt.ys), prompt.ys)
         dims, points = self.curriculum.dims.at(step), self.curriculum.points.at(step)
         prompt = self._narrowed(dims).sample(self.size, points, generator)
-        return Batch((F.pad(prompt.xs, (0, self.task.dim - dims)), prompt.ys), prompt.ys)
+        xs = F.pad(prompt.xs, (0, self.task.dim - prompt.xs.shape[-1]))
+        return Batch((xs, prompt.ys), prompt.ys)
 
     def loss(self, model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
         """The mean of (ŷ − y)² over prompts and points.
@@ -98,11 +101,11 @@ class InContextRegression:
     def describe(self) -> dict[str, Any]:
         curriculum = None if self.curriculum is None else dataclasses.asdict(self.curriculum)
         sizes = {"batch": self.size, "points": self.points, "curriculum": curriculum}
-        return {"name": "in-context regression", "task": _described(self.task), **sizes}
+        return {"name": "in-context regression", "task": catalogue.describe(self.task), **sizes}
 
     def _narrowed(self, dims: int) -> Task:
         try:
-            return dataclasses.replace(self.task, dim=dims)
+            return self.task.narrowed(dims)
         except (TypeError, ValueError) as error:
             raise ValueError(f"the curriculum needs the task in {dims} dimensions, but {error}") from error
 
@@ -198,5 +201,5 @@ def _check_end(name: str, ramp: Ramp, full: int) -> None:
         raise ValueError(f"the curriculum's {name} must end at the full size {full}, not at {ramp.end}.")
 
 
-def _described(task: Task | TokenTask) -> dict[str, Any]:
+def _described(task: TokenTask) -> dict[str, Any]:
     return {"name": type(task).__name__, **dataclasses.asdict(task)}

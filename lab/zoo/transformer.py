@@ -98,7 +98,7 @@ class SequenceModel(HookedModel):
         if position is not None:
             x = x + (self.hook_pos_embed(position.expand_as(x)) if self.hook_pos_embed.watched else position)
         stop = len(self.blocks) if stop_at_layer is None else self._layer(stop_at_layer)
-        skip = read is not None and stop == len(self.blocks) > 0 and self._may_skip()
+        skip = read is not None and stop_at_layer is None and len(self.blocks) > 0 and self._may_skip()
         for block in self.blocks[: stop - skip]:
             x = block(x, context)
         if skip:

@@ -247,12 +247,77 @@ def test_a_learner_is_trained_and_taken_up_again(microtome: Command, tmp_path: P
     words = ["train", "icl", "--dim", "2", "--steps", "3", "--d-model", "8", "--layers", "1", "--heads", "1"]
     result = microtome(*words)
     assert result.code == 0, result.err
-    for word in ("exact Bayes", "transformer", "averaging", "run in runs/icl"):
+    for word in ("exact Bayes", "learner (softmax)", "averaging", "run in runs/icl"):
         assert word in result.out
     assert_refused(microtome(*words), "runs/icl", "--resume", "--out")
     assert microtome(*words, "--resume").out == result.out
     assert_refused(microtome(*words, "--resume", "--seed", "1"), "seed")
     assert_refused(microtome(*words[:-1], "3", "--out", "other"), "heads")
+
+
+TINY = ("--dim", "2", "--points", "5", "--steps", "2", "--d-model", "8", "--layers", "1", "--heads", "1")
+
+
+def test_any_task_by_any_mixer_from_flags_and_files(microtome: Command, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("task: {name: fourier, frequencies: 2}\npoints: 5\ntrain: {steps: 2}\n")
+    result = microtome("train", "icl", "--config", "run.yaml", "--mixer", "lstm", "--set", "task.noise_std=0.1")
+    assert result.code == 0, result.err
+    assert "learner (lstm)" in result.out
+    assert "LinearRegression" in microtome("tasks").out
+    assert_refused(microtome("train", "icl", "--task", "linera", "--out", "b"), "no task is called 'linera'")
+    assert_refused(microtome("train", "icl", "--task", "fourier", "--dim", "3", "--out", "b"), "Fourier has no 'dim'")
+    assert_refused(microtome("train", "icl", "--config", "none.yaml", "--out", "b"), "none.yaml cannot be read")
+    assert not (tmp_path / "b").exists()
+
+
+def test_predictions_of_ones_own_rows(microtome: Command, tmp_path: Path) -> None:
+    microtome("train", "icl", *TINY, "--set", "task.noise_std=0.5", "--out", "run")
+    (tmp_path / "rows.csv").write_text("x1,x2,y\n1,0,0.9\n0,1,-0.4\n1,1,\n")
+    rows = json.loads(microtome("predict", "run", "--prompt", "rows.csv", "--json").out)
+    assert [row["y"] for row in rows] == [0.9, -0.4, None]
+    # Ridge with λ = ¼ on two orthogonal rows: (0.9 − 0.4)/1.25; variance ¼ + 2·(1 − 1/1.25).
+    assert rows[2]["Bayes"] == pytest.approx(0.4)
+    assert rows[2]["Bayes high"] - rows[2]["Bayes"] == pytest.approx(1.644854 * 0.65**0.5, rel=1e-5)
+    assert all(row["learner low"] < row["learner"] < row["learner high"] for row in rows)
+    table = microtome("predict", "run", "--prompt", "rows.csv").out
+    assert "90 %" in table
+    assert "?" in table
+
+
+def test_predictions_of_signs_are_probabilities(microtome: Command, tmp_path: Path) -> None:
+    microtome("train", "icl", *TINY, "--task", "conjunction", "--out", "run")
+    (tmp_path / "rows.csv").write_text("x1,x2,y\n1,-1,1\n-1,1,-1\n1,1,\n")
+    rows = json.loads(microtome("predict", "run", "--prompt", "rows.csv", "--json").out)
+    assert all(0 <= row[name] <= 1 for row in rows for name in ("learner P(+1)", "Bayes P(+1)"))
+    (tmp_path / "rows.csv").write_text("x1,x2,y\n1,-1,0.5\n")
+    assert_refused(microtome("predict", "run", "--prompt", "rows.csv"), "labels are −1 and +1")
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ("x1,x2,y\n1,nan,0.9\n", "line 2: x2 must be a finite number, not 'nan'"),
+        ("x1,x2,y\n1,many,0.9\n", "line 2: x2 must be a finite number, not 'many'"),
+        ("x1,x2,y\n1,,0.9\n", "line 2: x2 is empty; only y of the last row may be"),
+        ("x1,x2,y\n1,2,\n1,2,3\n", "line 2: y is empty"),
+        ("x1,y\n1,0.9\n", "must have the columns x1, x2, y in this order, not x1, y"),
+        ("x1,x2,y\n", "has no rows"),
+        ("x1,x2,y\n" + "1,2,3\n" * 6, "has 6 rows, and the learner takes prompts of at most 5"),
+    ],
+)
+def test_rows_that_are_no_prompt_get_a_sentence(microtome: Command, tmp_path: Path, table: str, sentence: str) -> None:
+    microtome("train", "icl", *TINY, "--out", "run")
+    (tmp_path / "rows.csv").write_text(table)
+    assert_refused(microtome("predict", "run", "--prompt", "rows.csv"), sentence)
+
+
+def test_predict_says_what_it_lacks(microtome: Command, tmp_path: Path) -> None:
+    assert_refused(microtome("predict", "run", "--prompt", "rows.csv"), "run holds no run")
+    microtome("train", "icl", *TINY, "--out", "run")
+    assert_refused(microtome("predict", "run", "--prompt", "rows.csv"), "rows.csv is no file")
+    assert_refused(microtome("predict", "run", "--prompt", "rows.csv", "--level", "2"), "level must lie", "not 2")
+    (tmp_path / "rows.csv").write_text("x1,x2,y\n1,0,3\n0,1,3\n1,1,3\n")
+    assert "every y of this prompt is 3" in microtome("predict", "run", "--prompt", "rows.csv").err
 
 
 def test_the_demo_gets_its_folder(microtome: Command, monkeypatch: pytest.MonkeyPatch) -> None:

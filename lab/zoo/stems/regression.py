@@ -1,8 +1,8 @@
 """In-context regression: prompts of (x, y) pairs in, a prediction at each x out.
 
-The interleaving of Garg et al. 2022 and Akyürek et al. 2023: tokens x̃ = [0, x] and ỹ = [y, 0…0], both d + 1 wide, in
-the order x̃₁ ỹ₁ x̃₂ ỹ₂ …; a linear map to the stream; ŷᵢ is read at x̃ᵢ, so that with a causal mask it depends on pairs
-before i and on xᵢ only.
+The interleaving of Akyürek et al. 2023: tokens x̃ = [0, x] and ỹ = [y, 0…0], both d + 1 wide, in the order
+x̃₁ ỹ₁ x̃₂ ỹ₂ …; a linear map to the stream; ŷᵢ is read at x̃ᵢ, so that with a causal mask it depends on pairs before i
+and on xᵢ only. In Garg et al. 2022 and the papers on its code tokens are d wide, x̃ = x and ỹ = [y, 0…0] (`padded`).
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,8 @@ class RegressionModel(SequenceModel):
     def __init__(self, spec: Spec):
         super().__init__(spec)
         self.dim = spec.stem.dim
-        self.embed = nn.Linear(self.dim + 1, spec.shape.d_model)
+        self.width = self.dim + (not spec.stem.padded)
+        self.embed = nn.Linear(self.width, spec.shape.d_model)
         self.unembed = nn.Linear(spec.shape.d_model, 1)
         self._finish()
 
@@ -49,7 +50,7 @@ class RegressionModel(SequenceModel):
     def interleave(
         self, xs: Float[Tensor, "batch points dim"], ys: Float[Tensor, "batch points"]
     ) -> Float[Tensor, "batch pos token"]:
-        """The prompt as tokens [batch, 2·points, dim + 1]."""
+        """The prompt as tokens [batch, 2·points, dim + 1], or [batch, 2·points, dim] if padded."""
         if xs.ndim != 3 or xs.shape[-1] != self.dim or ys.shape != xs.shape[:2] or xs.numel() == 0:
             raise ValueError(
                 f"a prompt is xs [batch, points, {self.dim}] and ys [batch, points] with at least one of each, "
@@ -57,8 +58,8 @@ class RegressionModel(SequenceModel):
             )
         if xs.device.type == "cpu" and not (torch.isfinite(xs).all() and torch.isfinite(ys).all()):
             raise ValueError("a prompt holds a value that is not finite; every x and y must be a finite number.")
-        tokens = xs.new_zeros(*ys.shape, 2, self.dim + 1)
-        tokens[:, :, 0, 1:] = xs
+        tokens = xs.new_zeros(*ys.shape, 2, self.width)
+        tokens[:, :, 0, self.width - self.dim :] = xs
         tokens[:, :, 1, 0] = ys
         return tokens.flatten(1, 2)
 
@@ -70,9 +71,15 @@ class RegressionModel(SequenceModel):
 
 @dataclass(frozen=True)
 class Part:
-    """`dim`: width of x."""
+    """Options of the stem.
+
+    Attributes:
+        dim: width of x.
+        padded: labels share the first axis of x; otherwise they have one of their own.
+    """
 
     dim: int
+    padded: bool = False
 
     def build(self, spec: Spec) -> RegressionModel:
         if self.dim < 1:

@@ -217,6 +217,14 @@ def test_the_lean_training_path_gives_the_same_predictions_and_gradients(generat
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
+def test_stopping_after_the_last_layer_gives_every_row_in_training_too(generator):
+    model = zoo.sequence(dim=3, d_model=8, n_heads=2, n_ctx=20)
+    xs, ys = torch.randn(2, 5, 3, generator=generator), torch.randn(2, 5, generator=generator)
+    rows = model(xs, ys, stop_at_layer=2)
+    assert rows.shape == (2, 10, 8)
+    torch.testing.assert_close(model.train()(xs, ys, stop_at_layer=2), rows)
+
+
 def test_watching_readings_changes_no_bit_of_training(generator):
     model = zoo.sequence(dim=4, d_model=32, n_heads=2, n_ctx=40).train()
     xs, ys = torch.randn(5, 13, 4, generator=generator), torch.randn(5, 13, generator=generator)

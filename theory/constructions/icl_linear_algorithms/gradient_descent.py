@@ -59,10 +59,48 @@ def gradient_step(points: int, rate: float, decay: float, start: Float[Tensor, "
     return Construction(layout, tuple(program))
 
 
+def gradient_steps(points: int, steps: int, rate: float, decay: float, start: Float[Tensor, " dim"]) -> Construction:
+    """Several steps over all examples from w = `start`; 7 + 3·steps layers for any number of examples.
+
+    Causal columns cannot see w after a step that used later examples, so the steps are taken in the query's column,
+    from XᵀX and Xᵀy: w ← w − 2α[XᵀXw − Xᵀy + λw]. The Gram matrix takes O(d²) rows where
+    one step takes O(d); the chain of steps is this laboratory's, the paper writes one.
+
+    Raises:
+        ValueError: if there is no step to take.
+    """
+    if steps < 1:
+        raise ValueError(f"gradient descent of {steps} steps; there must be at least 1")
+    dim, query, examples = len(start), 2 * points, y_columns(points)
+    layout, at_query = _statistics_layout(points, dim), (query,)
+    program = [
+        _bring_x_to_y(layout, points),
+        mul(layout, "gram", "x", "x", (dim, 1, dim), examples),
+        mul(layout, "xy", "x", "y", (dim, 1, 1), examples),
+        mov(layout, "gram", "gram", {query: examples}),
+        mov(layout, "xy", "xy", {query: examples}),
+        aff(layout, "w", {}, at_query, constant=start),
+    ]
+    for _ in range(steps):
+        program += [
+            mul(layout, "g", "gram", "w", (dim, dim, 1), at_query),
+            aff(layout, "g", {"g": 1.0, "xy": -1.0, "w": decay}, at_query),
+            aff(layout, "w", {"w": 1.0, "g": -2 * rate}, at_query),
+        ]
+    program.append(mul(layout, "y", "w", "x", (1, dim, 1), at_query))
+    return Construction(layout, tuple(program))
+
+
 def _layout(points: int, dim: int) -> Layout:
     require_sizes(points, dim)
     registers = {"y": 1, "x": dim, "w": dim, "residual": 1, "g": dim}
     return Layout(registers, operands=dim, columns=2 * points + 1)
+
+
+def _statistics_layout(points: int, dim: int) -> Layout:
+    require_sizes(points, dim)
+    registers = {"y": 1, "x": dim, "w": dim, "gram": dim * dim, "xy": dim, "g": dim}
+    return Layout(registers, operands=dim * dim, columns=2 * points + 1)
 
 
 def _bring_x_to_y(layout: Layout, points: int) -> Instruction:
