@@ -30,6 +30,8 @@ from microtome.lab.bayes.protocol import LinearPredictor, Prediction, Predictor
 from microtome.lab.bayes.sampling import SignVectorGibbs, SparseGibbs
 from microtome.lab.bayes.sign_vector import SignVectorPosterior
 from microtome.lab.bayes.simplicity import frequency_content
+from microtome.lab.bayes.softmax_posterior import SoftmaxPosterior
+from microtome.lab.bayes.softmax_regression import SoftmaxStep
 from microtome.lab.bayes.spike_and_slab import SpikeAndSlab
 
 __all__ = [
@@ -53,6 +55,8 @@ __all__ = [
     "OLS",
     "Ridge",
     "sherman_morrison",
+    "SoftmaxPosterior",
+    "SoftmaxStep",
     "Averaging",
     "KNN",
     "GradientDescent",
