@@ -12,6 +12,7 @@ from microtome.lab.bayes.gaussian_prior import BayesGaussian
 from microtome.lab.bayes.gaussian_process import FourierKernel, GaussianProcess, ReLUKernel
 from microtome.lab.bayes.law import Probabilistic, Signs, gaussian, integral_transform, log_score, uniformity
 from microtome.lab.bayes.linear import OLS, BayesLinear, Posterior, Ridge, sherman_morrison
+from microtome.lab.bayes.markov import DirichletMarkov
 from microtome.lab.bayes.measures import (
     Interval,
     excess_risk,
@@ -55,6 +56,7 @@ __all__ = [
     "OLS",
     "Ridge",
     "sherman_morrison",
+    "DirichletMarkov",
     "SoftmaxPosterior",
     "SoftmaxStep",
     "Averaging",

@@ -5,7 +5,11 @@ parities they do not, and they can learn to use a teaching sequence.
 The trained parts: five bits, prompts of 16 points, 2 layers 32 wide, 64 prompts a step at rate 3e-3. One learner of
 conjunctions and one of parities of two bits, 1,200 steps each; one of conjunctions whose prompts are taught one time in
 two, 2,000 steps. Parameters start as U(±1/√fan-in): from GPT-2's N(0, 0.02²), the start of models eight times as wide,
-the learner of conjunctions is still .034 below Bayes after these steps (.078 with a rate that decays), and not .013.
+the learner of conjunctions is still .034 below Bayes after these steps (seed 1), and .078 with a rate that decays (seed
+0), and not .013 (both seeds).
+
+What does not follow: that a sequence must be taught to be used. A learner of random prompts alone is right on .978 and
+.993 of what follows a teaching sequence (seeds 0 and 1), .063 and .079 above random prompts, beside .9999.
 """
 
 from dataclasses import dataclass, replace
