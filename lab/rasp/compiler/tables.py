@@ -178,10 +178,12 @@ def rows_of(scalar: Scalar, functions: Sequence[np.ndarray]) -> Rows | None:
     rough = scalar.levels[-1] if len(scalar.levels) == 1 else next(v for v in scalar.levels if not v.exact)
     if len(scalar.levels) > 1 and np.abs(s).max() >= rough.grid * OFFSET:
         return None  # what is added to the rounded number would round it once more
-    rows = _steps(s, values, scalar.error, rough.grid)
-    if rows is not None and (len(scalar.levels) > 1 or _whole(values)) and not sums_exactly(scalar, rows):
-        return None  # whoever reads whole numbers relies on them being exact
-    return rows
+    must = len(scalar.levels) > 1 or _whole(values)  # whoever reads whole numbers relies on them being exact
+    for pivot in (None, len(s), len(s) // 2):
+        rows = _steps(s, values, scalar.error, rough.grid, pivot)
+        if rows is None or not must or sums_exactly(scalar, rows):
+            return rows
+    return None
 
 
 def sums_exactly(scalar: Scalar, rows: Rows) -> bool:
@@ -258,8 +260,8 @@ def _from_pivot(s: np.ndarray, values: np.ndarray) -> Rows:
     )
 
 
-def _steps(s: np.ndarray, values: np.ndarray, error: float, grid: float) -> Rows | None:
-    """Two neurons for each change of value."""
+def _steps(s: np.ndarray, values: np.ndarray, error: float, grid: float, pivot: int | None = None) -> Rows | None:
+    """Two neurons for each change of value, walked in both directions from zero, or from the value at `pivot`."""
     change = np.diff(values, axis=1)
     used = np.flatnonzero(change.any(0))
     below, above, steps = s[used], s[used + 1], change[:, used].T
@@ -271,15 +273,17 @@ def _steps(s: np.ndarray, values: np.ndarray, error: float, grid: float) -> Rows
     slopes = np.maximum(slopes, slopes.max(initial=0.0) / STEEPER)
     units = np.maximum(1 / GRID, 2 * slopes * grid)
     edges = np.round((slopes * (below + above) / 2 - 0.5) / units) * units + 0.0  # never −0
-    # Below zero it is walked down from the upper value, which is what is then constant.
-    down = edges < -0.5
+    # Below the pivot it is walked down from the upper value, which is what is then constant.
+    down = edges < -0.5 if pivot is None else used < pivot
     constants = np.cumsum(np.column_stack([values[:, 0], steps[down].T]), axis=1)[:, -1]
     signs = np.where(down, -1.0, 1.0)
-    edges = np.maximum(np.where(down, -edges - 1.0, edges), 0.0)
+    edges = np.where(down, -edges - 1.0, edges)
+    if pivot is None:
+        edges = np.maximum(edges, 0.0)
     steps = signs[:, None] * steps
     return Rows(
         np.repeat(signs * slopes, 2),
-        np.column_stack([-edges, -edges - 1.0]).ravel(),
+        np.column_stack([-edges, -edges - 1.0]).ravel() + 0.0,
         np.stack([steps, -steps], axis=1).reshape(-1, len(values)),
         tuple(constants.tolist()),
     )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microtome.lab.rasp.compiler.slices import sliced
-from microtome.lab.rasp.compiler.tables import Level, Rows, Scalar, candidates, rows_of
+from microtome.lab.rasp.compiler.tables import Level, Rows, Scalar, _steps, candidates, rows_of, sums_exactly
 
 
 def number(n: int) -> Level:
@@ -70,3 +70,23 @@ def test_steps_far_from_zero_are_walked_from_the_middle(weight):
     if rows is not None:
         assert_exact(rows, scalar, [table], np.random.default_rng(0))
     assert (rows is None) == (weight == 2.0**20)
+
+
+@settings(max_examples=60)
+@given(
+    shares=st.sets(st.integers(1, 80), min_size=2, max_size=60),
+    pivot=st.sampled_from([None, 0, 3, 30, 60]),
+    seed=st.integers(0, 2**31),
+)
+def test_steps_read_a_rounded_number_exactly_wherever_they_are_walked_from(shares, pivot, seed):
+    draw = np.random.default_rng(seed)
+    s = np.sort(1.0 / np.array(sorted(shares)))
+    grid = 2.0 ** np.floor(np.log2(np.diff(s).min() / 16))
+    scalar = Scalar((Level(s, False, grid, "mean", grid),), (1.0,))
+    table = draw.integers(-5, 60, len(s)).astype(float)
+    rows = _steps(s, table[None], scalar.error, grid, pivot)
+    if rows is None or not sums_exactly(scalar, rows):
+        return
+    order = draw.permutation(rows.n_neurons + 1)
+    for value, wanted in zip(s + draw.uniform(-0.9, 0.9, len(s)) * grid, table, strict=True):
+        assert in_float32(rows, np.round(value / grid) * grid, order)[0] == wanted
