@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from microtome.lab.commands.terminal import print_table
-from microtome.lab.zoo.registry import near
+from microtome.lab.spelling import near
 
 LIBRARY = "library:"
 TOKENS = "tokens separated by commas; if all are whole numbers, they are numbers"

@@ -49,7 +49,7 @@ def predict_rows(
 def _numbers(task: Any, model: Any, rows: Any, level: float) -> list[dict[str, Any]]:
     import torch
 
-    from microtome.lab.bayes import intervals
+    from microtome.lab.bayes import Probabilistic, intervals
 
     xs, ys = _tensors(rows)
     own = task.sample(CALIBRATION_PROMPTS, len(rows.ys), torch.Generator().manual_seed(CALIBRATION_SEED))
@@ -59,7 +59,7 @@ def _numbers(task: Any, model: Any, rows: Any, level: float) -> list[dict[str, A
     exact = _exact(task)
     if exact is not None:
         columns["Bayes"] = exact.predict(xs, ys).mean[0]
-        if hasattr(exact, "law"):
+        if isinstance(exact, Probabilistic):
             low, high = intervals.central(exact.law(xs, ys), level)
             columns |= {"Bayes low": low[0], "Bayes high": high[0]}
     return _table(columns)

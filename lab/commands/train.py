@@ -54,8 +54,8 @@ def train_icl(
         "train.seed": seed,
     }
     sections = START if config is None else recipe.read(config)
-    given = [f"{name}={value}" for name, value in flags.items() if value is not None]
-    sections = recipe.override(sections, given + (assignments or []))
+    given = {name: value for name, value in flags.items() if value is not None}
+    sections = recipe.override(sections, given | recipe.assigned(assignments or []))
     chosen = recipe.make(_with_dim(sections))
     run = train(chosen.learner(), chosen.objective(), chosen.train, out, resume=resume)
     if run.status == "finished":
@@ -67,7 +67,8 @@ def list_tasks() -> None:
     """The laws of prompts that a learner can be trained on."""
     from microtome.lab.tasks import catalogue
 
-    rows = [(name, (cls.__doc__ or "").strip().split("\n\n")[0]) for name, cls in catalogue.classes().items()]
+    paragraphs = {name: (cls.__doc__ or "").strip().split("\n\n")[0] for name, cls in catalogue.classes().items()}
+    rows = [(name, " ".join(text.split())) for name, text in paragraphs.items()]
     print_table(("task", "what"), rows, flexible="what")
 
 

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from microtome.lab import tasks
+from microtome.lab.spelling import near
 from microtome.lab.tasks.protocol import Task
 
 
@@ -39,8 +40,8 @@ def task_class(name: str) -> type[Task]:
     """
     by_name = {_plain(known): known for known in classes()}
     if _plain(name) not in by_name:
-        near = difflib.get_close_matches(_plain(name), by_name, n=3)
-        hint = f" (did you mean {' or '.join(by_name[n] for n in near)}?)" if near else ""
+        matches = difflib.get_close_matches(_plain(name), by_name, n=3)
+        hint = f" (did you mean {' or '.join(by_name[match] for match in matches)}?)" if matches else ""
         raise ValueError(f"no task is called {name!r}{hint}; there are {', '.join(classes())}.")
     return classes()[by_name[_plain(name)]]
 
@@ -76,9 +77,7 @@ def _construct(cls: type, options: Mapping[str, Any]) -> Any:
     allowed = {field.name: field for field in dataclasses.fields(cls) if field.init}
     for name in options:
         if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"{cls.__name__} has no {name!r}{hint}; it has {', '.join(allowed)}.")
+            raise ValueError(f"{cls.__name__} has no {name!r}{near(name, allowed)}; it has {', '.join(allowed)}.")
     missing = [
         name
         for name, field in allowed.items()

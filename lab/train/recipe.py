@@ -9,14 +9,15 @@ curriculum: {dims: {start: 2, end: 8, interval: 100}, points: {start: 5, end: 17
 """
 
 import dataclasses
-import difflib
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from microtome.lab.spelling import near
 from microtome.lab.tasks import catalogue
 from microtome.lab.tasks.protocol import Task
 from microtome.lab.train.config import TrainConfig
@@ -66,10 +67,12 @@ class Recipe:
         """The model, with the parameters it starts from.
 
         Raises:
-            ValueError: if the zoo refuses it.
+            ValueError: for an option that `zoo.sequence` has not, or if the zoo refuses the model.
         """
         from microtome.lab import zoo
 
+        options = inspect.signature(zoo.sequence).parameters
+        _known("model", self.model, [option for option in options if option not in GIVEN])
         return zoo.sequence(dim=self.task.dim, n_ctx=2 * self.points, **self.model)
 
 
@@ -91,24 +94,39 @@ def read(path: Path) -> dict[str, Any]:
     return sections
 
 
-def override(sections: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """Sections with `train.lr=0.01` and the like put in; values are read as YAML.
+def assigned(words: list[str]) -> dict[str, Any]:
+    """What `train.lr=0.01` and the like say; values are read as YAML.
 
     Raises:
-        ValueError: for an assignment without `=`, or into something that has no parts.
+        ValueError: for a word without `=`, or whose value is no YAML.
+    """
+    values = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"an assignment reads section.option=value, such as train.lr=0.01, not {word!r}.")
+        try:
+            values[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"the value of {word!r} is no YAML.") from error
+    return values
+
+
+def override(sections: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections with `values` put in, whose keys are like "train.lr".
+
+    Raises:
+        ValueError: for a value in something that has no parts.
     """
     sections = _copied(sections)
-    for assignment in assignments:
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            raise ValueError(f"an assignment reads section.option=value, such as train.lr=0.01, not {assignment!r}.")
-        *path, last = name.strip().split(".")
+    for name, value in values.items():
+        *path, last = name.split(".")
         place = sections
         for part in path:
             place = place.setdefault(part, {})
             if not isinstance(place, dict):
-                raise ValueError(f"{assignment!r} puts a value into {part}, which is not a section.")
-        place[last] = yaml.safe_load(value)
+                raise ValueError(f"{name} would stand in {part}, which is not a section.")
+        place[last] = value
     return sections
 
 
@@ -150,7 +168,7 @@ def _trained(options: Mapping[str, Any]) -> TrainConfig:
             raise ValueError(f"train.{name} must be a number, not {value!r}.")
         chosen[name] = type(like)(value) if isinstance(like, float) else _whole(f"train.{name}", value)
     if "betas" in options:
-        chosen["betas"] = tuple(map(float, options["betas"]))
+        chosen["betas"] = _pair("train.betas", options["betas"])
     return TrainConfig(**chosen)
 
 
@@ -160,6 +178,11 @@ def _curriculum(ramps: Mapping[str, Any]) -> Curriculum:
         raise ValueError("a curriculum has two ramps, dims and points.")
     for name, ramp in ramps.items():
         _known(f"curriculum.{name}", ramp, [field.name for field in dataclasses.fields(Ramp)])
+        for option in ("start", "end"):
+            if option not in ramp:
+                raise ValueError(f"curriculum.{name} needs {option}.")
+        for option, value in ramp.items():
+            _whole(f"curriculum.{name}.{option}", value)
     return Curriculum(**{name: Ramp(**ramp) for name, ramp in ramps.items()})
 
 
@@ -175,15 +198,19 @@ def _known(what: str, options: Any, allowed: Any) -> None:
         raise ValueError(f"{what} must be a mapping of options, not {options!r}.")
     for name in options:
         if name not in allowed:
-            near = difflib.get_close_matches(str(name), list(allowed), n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            raise ValueError(f"{what} has no {name!r}{hint}; there are {', '.join(allowed)}.")
+            raise ValueError(f"{what} has no {name!r}{near(str(name), allowed)}; there are {', '.join(allowed)}.")
 
 
 def _whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{name} must be a whole number, not {value!r}.")
     return value
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, Sequence) or [type(each) in (int, float) for each in value] != [True, True]:
+        raise ValueError(f"{name} must be two numbers, not {value!r}.")
+    return float(value[0]), float(value[1])
 
 
 def _copied(sections: Any) -> Any:

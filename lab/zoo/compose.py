@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from microtome.lab.spelling import near
 from microtome.lab.zoo import registry
 from microtome.lab.zoo.block import BLOCKS
 from microtome.lab.zoo.config import Init, Spec, part_name
@@ -89,7 +90,7 @@ def build(slug: str, variant: str | None = None, **overrides: Any) -> HookedMode
         raise ValueError(f"{slug} ({paper.title}) has no whole system here yet; `microtome papers` says what stands.")
     if variant is not None and variant not in variants:
         raise ValueError(
-            f"{slug} has no variant {variant!r}{registry.near(variant, variants)}; there are {', '.join(variants)}."
+            f"{slug} has no variant {variant!r}{near(variant, variants)}; there are {', '.join(variants)}."
         )
     return module.VARIANTS[variant or variants[0]](**overrides)
 
@@ -112,7 +113,7 @@ def choose(slot: str, choice: Choice) -> Any:
     for option, value in options.items():
         if option not in allowed:
             there = f"its options are {', '.join(allowed)}" if allowed else "it has no options"
-            raise ValueError(f"{choice['name']} has no option {option!r}{registry.near(option, allowed)}; {there}.")
+            raise ValueError(f"{choice['name']} has no option {option!r}{near(option, allowed)}; {there}.")
         if isinstance(value, Mapping) and "name" in value:
             options[option] = choose(slot, value)
     return part(**options)

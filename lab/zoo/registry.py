@@ -4,16 +4,17 @@ Nothing registers itself. A part is a file in its slot's folder, a paper's modul
 Both are listed without being imported, so that a list costs no torch.
 """
 
-import difflib
 import importlib
 import importlib.util
 import pkgutil
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+
+from microtome.lab.spelling import near
 
 _ZOO = Path(__file__).parent
 _FLOORS_WITH_MECHANISMS = ("microtome.kernels", "microtome.lab")
@@ -145,9 +146,3 @@ def _walk(package: str, path: list[Path]) -> Iterator[str]:
 def _public_modules(path: list[Path]) -> list[str]:
     found = pkgutil.iter_modules([str(folder) for folder in path])
     return [module.name for module in found if not module.name.startswith("_")]
-
-
-def near(word: str, allowed: Iterable[str]) -> str:
-    """A clause that names the allowed words nearest to a mistyped one, or nothing."""
-    matches = difflib.get_close_matches(word, list(allowed), n=3)
-    return f" (did you mean {' or '.join(matches)}?)" if matches else ""

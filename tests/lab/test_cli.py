@@ -266,6 +266,7 @@ def test_any_task_by_any_mixer_from_flags_and_files(microtome: Command, tmp_path
     assert "LinearRegression" in microtome("tasks").out
     assert_refused(microtome("train", "icl", "--task", "linera", "--out", "b"), "no task is called 'linera'")
     assert_refused(microtome("train", "icl", "--task", "fourier", "--dim", "3", "--out", "b"), "Fourier has no 'dim'")
+    assert_refused(microtome("train", "icl", "--task", "no", "--out", "b"), "no task is called 'no'")
     assert_refused(microtome("train", "icl", "--config", "none.yaml", "--out", "b"), "none.yaml cannot be read")
     assert not (tmp_path / "b").exists()
 

@@ -5,7 +5,6 @@ nothing is asked the tag is `PAD`. Sizes are counted as the paper counts them: a
 and, in `reverse` and `sort`, `EOS`; a length of 8 includes `BOS` and `EOS`.
 """
 
-import difflib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from microtome.lab.rasp.learned.options import BOS, EOS, PAD, UNK
+from microtome.lab.spelling import near
 
 Sentence = list[str]
 BRACKETS = (("(", ")"), ("{", "}"))
@@ -51,9 +51,7 @@ def task(name: str, *, vocab: int = 8, max_length: int = 8) -> TaggingTask:
         ValueError: for an unknown name, with the nearest one, or sizes that leave no words or no sentence.
     """
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TASKS)}."
-        raise ValueError(f"no task is called {name!r}; {hint}")
+        raise ValueError(f"no task is called {name!r}{near(name, TASKS)}; there are {', '.join(TASKS)}.")
     return TASKS[name](name, vocab, max_length)
 
 

@@ -12,7 +12,6 @@
 program is the one to read.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from microtome.lab.rasp.learned.simplify import simplified
 from microtome.lab.rasp.learned.source import write
 from microtome.lab.rasp.learned.tasks import TASKS, TaggingTask, task
 from microtome.lab.rasp.learned.training import Training, accuracy, sampling, train
+from microtome.lab.spelling import near
 
 __all__ = [
     "configuration",
@@ -78,9 +78,8 @@ def configuration(name: str, *, size: int = 20_000, seed: int = 0) -> tuple[Data
         KeyError: for an unknown name, with the nearest one.
     """
     if name not in CONFIGURATIONS:
-        near = difflib.get_close_matches(name, CONFIGURATIONS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(CONFIGURATIONS)}."
-        raise KeyError(f"no configuration is called {name!r}; {hint}")
+        there = ", ".join(CONFIGURATIONS)
+        raise KeyError(f"no configuration is called {name!r}{near(name, CONFIGURATIONS)}; there are {there}.")
     n_layers, n_heads, n_mlps = CONFIGURATIONS[name]
     data = draw(task(name), size, seed)
     return data, data.options(n_layers, n_heads // 2, n_heads // 2, n_mlps // 2, n_mlps // 2)

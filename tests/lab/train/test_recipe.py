@@ -33,7 +33,9 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
 
 def test_assignments_win_and_leave_the_file_alone() -> None:
     sections = yaml.safe_load(WHOLE)
-    changed = recipe.override(sections, ["train.lr=0.1", "task.inputs.scale=3", "model.norm.name=rmsnorm"])
+    changed = recipe.override(
+        sections, recipe.assigned(["train.lr=0.1", "task.inputs.scale=3", "model.norm.name=rmsnorm"])
+    )
     assert recipe.make(changed).train.lr == 0.1
     assert changed["task"]["inputs"]["scale"] == 3
     assert changed["model"]["norm"] == {"name": "rmsnorm"}
@@ -63,10 +65,17 @@ TASK = {"name": "linear_regression", "dim": 3}
         ({"task": TASK, "points": 2.5}, "points must be a whole number, not 2.5"),
         ({"task": TASK, "train": {"lrr": 1}}, r"train has no 'lrr' \(did you mean lr\?\)"),
         ({"task": TASK, "train": {"lr": "fast"}}, "train.lr must be a number, not 'fast'"),
+        ({"task": TASK, "train": {"betas": 0.9}}, "train.betas must be two numbers, not 0.9"),
+        ({"task": TASK, "train": {"betas": [0.9, "much"]}}, "train.betas must be two numbers"),
         ({"task": TASK, "train": 3}, "train must be a mapping of options, not 3"),
         ({"task": TASK, "model": {"dim": 3}}, "dim of the model follows from the task"),
         ({"task": TASK, "curriculum": {"dims": {"start": 1, "end": 3}}}, "two ramps, dims and points"),
         ({"task": TASK, "curriculum": {"dims": {"begin": 1}, "points": {}}}, "curriculum.dims has no 'begin'"),
+        ({"task": TASK, "curriculum": {"dims": {"start": 1}, "points": {}}}, "curriculum.dims needs end"),
+        (
+            {"task": TASK, "curriculum": {"dims": {"start": 1, "end": 2.5}, "points": {}}},
+            "curriculum.dims.end must be a whole number, not 2.5",
+        ),
     ],
 )
 def test_what_a_recipe_cannot_say_gets_a_sentence(sections: dict, sentence: str) -> None:
@@ -90,6 +99,13 @@ def test_files_that_are_no_recipes_get_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must hold the sections task, points"):
         recipe.read(path)
     with pytest.raises(ValueError, match=r"reads section\.option=value, such as train\.lr=0\.01, not 'lr'"):
-        recipe.override({}, ["lr"])
-    with pytest.raises(ValueError, match="puts a value into points, which is not a section"):
-        recipe.override({"points": 3}, ["points.more=1"])
+        recipe.assigned(["lr"])
+    with pytest.raises(ValueError, match=r"the value of 'task\.name=\[' is no YAML"):
+        recipe.assigned(["task.name=["])
+    with pytest.raises(ValueError, match=r"points\.more would stand in points, which is not a section"):
+        recipe.override({"points": 3}, {"points.more": 1})
+
+
+def test_options_that_the_model_has_not_get_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"model has no 'mixr' \(did you mean mixer\?\); there are mixer, position"):
+        recipe.make({"task": TASK, "model": {"mixr": "lstm"}}).learner()

@@ -148,7 +148,7 @@ def test_options_follow_the_data():
 
 @pytest.mark.usefixtures("untyped")
 def test_bad_tasks_are_refused():
-    with pytest.raises(ValueError, match="no task is called 'hits'; did you mean hist"):
+    with pytest.raises(ValueError, match=r"no task is called 'hits' \(did you mean hist"):
         tp.task("hits")
     with pytest.raises(ValueError, match="no task is called ''; there are reverse, sort"):
         tp.task("")
