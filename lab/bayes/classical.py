@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microtome.lab.bayes.blocks import over_prompts
+from microtome.lab.bayes.prefixes import before
 from microtome.lab.bayes.protocol import Prediction, checked, in_dtype
 
 Vectors = Float[Tensor, "batch points dim"]
@@ -52,9 +53,8 @@ class Averaging(_Weighted):
         return "averaging"
 
     def _weights(self, xs: Tensor, ys: Tensor) -> Tensor:
-        sums = (xs * ys[..., None]).cumsum(1)
-        before = torch.cat([torch.zeros_like(sums[:, :1]), sums[:, :-1]], dim=1)
-        return before / torch.arange(xs.shape[1], device=xs.device).clamp(min=1)[:, None]
+        sums = before((xs * ys[..., None]).cumsum(1))
+        return sums / torch.arange(xs.shape[1], device=xs.device).clamp(min=1)[:, None]
 
 
 @dataclass(frozen=True)

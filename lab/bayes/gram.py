@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from microtome.lab.bayes.prefixes import before
+
 Vectors = Float[Tensor, "batch points dim"]
 Scalars = Float[Tensor, "batch points"]
 
@@ -42,8 +44,7 @@ def fit(xs: Vectors, ys: Scalars, ridge: float) -> tuple[Vectors, Scalars]:
     """
     factor, innovations = _factor(xs, ys, ridge)
     steps = torch.linalg.solve_triangular(factor, xs, upper=False) * innovations
-    before = torch.cat([torch.zeros_like(steps[:, :1]), steps[:, :-1].cumsum(1)], dim=1)
-    return before, _spread(factor, ridge)
+    return before(steps.cumsum(1)), _spread(factor, ridge)
 
 
 def _factor(xs: Tensor, ys: Tensor, ridge: float) -> tuple[Tensor, Tensor]:

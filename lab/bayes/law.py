@@ -15,7 +15,7 @@ from scipy.special import chdtrc
 from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Normal
 
-from microtome.lab.bayes.protocol import Prediction, Predictor
+from microtome.lab.bayes.protocol import Prediction, Predictor, in_dtype
 
 LEAST_STD = 1e-9
 """Where a label is known for sure its law is a normal one this narrow."""
@@ -51,6 +51,10 @@ class Signs(Distribution):
 
     mean = property(lambda self: self._mean)
     variance = property(lambda self: 1 - self._mean.square())
+
+    def prediction(self, dtype: torch.dtype) -> Prediction:
+        """Its mean and variance, in the dtype of the prompts."""
+        return in_dtype(dtype, self.mean, self.variance)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Of labels ±1; −∞ where a label was impossible."""

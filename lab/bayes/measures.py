@@ -146,12 +146,20 @@ def implicit_weights(
     count = queries.shape[1]
     if count < dim:
         raise ValueError(f"weights in {dim} dimensions need at least {dim} queries, not {count}.")
+    answers = answers_to(predictor, xs, ys, queries)
+    fitted = torch.linalg.lstsq(queries.double(), answers[..., None]).solution
+    return fitted.squeeze(-1).to(xs.dtype)
+
+
+def answers_to(
+    predictor: Predictor, xs: Vectors, ys: Scalars, queries: Float[Tensor, "batch queries dim"]
+) -> Float[Tensor, "batch queries"]:
+    """What a predictor says of each query after all pairs of a context, each asked in a prompt of its own; float64."""
+    count = queries.shape[1]
     context = xs[:, None].expand(-1, count, -1, -1)
     asked = torch.cat([context, queries[:, :, None]], dim=2).flatten(0, 1)
     labels = torch.nn.functional.pad(ys, (0, 1)).repeat_interleave(count, dim=0)  # the query's own label is never read
-    answers = predictor.predict(asked, labels).mean[:, -1].unflatten(0, (batch, count))
-    fitted = torch.linalg.lstsq(queries.double(), answers.double()[..., None]).solution
-    return fitted.squeeze(-1).to(xs.dtype)
+    return predictor.predict(asked, labels).mean[:, -1].unflatten(0, (len(xs), count)).double()
 
 
 def ilwd(

@@ -20,6 +20,7 @@ from torch.distributions import Distribution
 from microtome.lab.bayes.blocks import over_prompts
 from microtome.lab.bayes.law import Probabilistic, Signs, log_score
 from microtome.lab.bayes.normals import Parts
+from microtome.lab.bayes.prefixes import before
 from microtome.lab.bayes.protocol import Prediction, checked, in_dtype
 
 Vectors = Float[Tensor, "batch points dim"]
@@ -116,7 +117,7 @@ class BayesMixture:
         else:
             scores = [Parts.of(law).widened(JITTER).log_density(ys) for law in laws]
         each = torch.stack(scores, dim=-1).clamp(min=IMPOSSIBLE)
-        evidence = torch.cat([torch.zeros_like(each[:, :1]), each[:, :-1].cumsum(1)], dim=1)
+        evidence = before(each.cumsum(1))
         prior = torch.tensor(self.prior, dtype=each.dtype, device=each.device)
         return (prior.log() + evidence).softmax(-1)
 

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from microtome.lab.bayes.refitted import Refitted
@@ -132,10 +133,10 @@ class TwoLayerNetwork(Refitted):
             for _ in range(self.steps):
                 descent.zero_grad()
                 # The sum over prompts: Adam moves each number by itself, so that prompts do not see each other.
-                (_forward(weights, xs) - ys).square().mean(1).sum().backward()
+                (two_layers(weights, xs) - ys).square().mean(1).sum().backward()
                 descent.step()
         with torch.no_grad():
-            return _forward(weights, query[:, None]).squeeze(1)
+            return two_layers(weights, query[:, None]).squeeze(1)
 
     def _first(self, batch: int, like: Tensor) -> list[Tensor]:
         """W_in [batch dim hidden], b_in [batch 1 hidden], W_out [batch hidden 1] and b_out [batch 1 1]."""
@@ -146,7 +147,8 @@ class TwoLayerNetwork(Refitted):
         return [each.to(like).repeat(batch, 1, 1).requires_grad_() for each in first]
 
 
-def _forward(weights: list[Tensor], xs: Tensor) -> Tensor:
+def two_layers(weights: list[Tensor], xs: Float[Tensor, "batch points dim"]) -> Float[Tensor, "batch points"]:
+    """max(0, xW_in + b_in)·W_out + b_out, with W_in, b_in, W_out and b_out of each prompt."""
     w_in, b_in, w_out, b_out = weights
     return ((xs @ w_in + b_in).relu() @ w_out + b_out).squeeze(-1)
 

@@ -22,7 +22,7 @@ class Odds:
     def predict(self, xs: Float[Tensor, "batch points dim"], ys: Float[Tensor, "batch points"]) -> Prediction:
         """See `Predictor.predict`; the mean lies in [−1, 1]."""
         mean = torch.tanh(self.logits.predict(xs, ys).mean / 2)
-        return Prediction(mean, 1 - mean.square())
+        return Signs(mean).prediction(mean.dtype)
 
     def law(self, xs: Float[Tensor, "batch points dim"], ys: Float[Tensor, "batch points"]) -> Signs:
         """See `Probabilistic.law`."""

@@ -21,6 +21,7 @@ from torch.distributions import MixtureSameFamily, Normal
 from microtome.lab.bayes.blocks import over_prompts
 from microtome.lab.bayes.linear import Posterior
 from microtome.lab.bayes.normals import Parts
+from microtome.lab.bayes.prefixes import before
 from microtome.lab.bayes.protocol import Prediction, checked, in_dtype
 
 Vectors = Float[Tensor, "batch points dim"]
@@ -166,5 +167,4 @@ def _evidence(xs: Tensor, ys: Tensor, tasks: Tensor, noise_std: float) -> tuple[
     """wᵀx and log p(pairs before i | w) up to a constant, each [batch points tasks]."""
     answers = xs @ tasks.mT
     scores = (ys[..., None] - answers).square().mul_(-0.5 / noise_std**2)
-    evidence = torch.cat([torch.zeros_like(scores[:, :1]), scores[:, :-1].cumsum(1)], dim=1)
-    return answers, evidence
+    return answers, before(scores.cumsum(1))

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from microtome.lab.bayes.blocks import over_prompts
 from microtome.lab.bayes.linear import check_law
+from microtome.lab.bayes.prefixes import before
 from microtome.lab.bayes.protocol import Prediction, checked, in_dtype
 
 Vectors = Float[Tensor, "batch points dim"]
@@ -85,9 +86,7 @@ class _Moments:
     @classmethod
     def of(cls, xs: Tensor, ys: Tensor) -> "_Moments":
         gram, moment = (xs[..., None] * xs[:, :, None]).cumsum(1), (xs * ys[..., None]).cumsum(1)
-        gram = torch.cat([torch.zeros_like(gram[:, :1]), gram[:, :-1]], dim=1)
-        moment = torch.cat([torch.zeros_like(moment[:, :1]), moment[:, :-1]], dim=1)
-        return cls(xs[:, :, None], gram[:, :, None], moment[:, :, None])
+        return cls(xs[:, :, None], before(gram)[:, :, None], before(moment)[:, :, None])
 
 
 class _Gibbs(ABC):

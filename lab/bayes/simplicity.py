@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from microtome.lab.bayes.measures import answers_to
 from microtome.lab.bayes.protocol import Predictor, checked
 
 
@@ -45,20 +46,11 @@ def frequency_content(
     if queries < 2 or queries % 2:
         raise ValueError(f"queries must be even and at least 2, not {queries}.")
     grid = half_period * (2 * torch.arange(queries, dtype=xs.dtype, device=xs.device) / queries - 1)
-    power = _power(_answers(predictor, xs, ys, grid))
+    power = _power(answers_to(predictor, xs, ys, grid[:, None].expand(len(xs), -1, 1)))
     total = power.sum(-1, keepdim=True)
     if (total == 0).any():
         raise ValueError("after a prompt of these the predictor says zero everywhere: it has no frequencies.")
     return (power / total).to(xs.dtype)
-
-
-def _answers(predictor: Predictor, xs: Tensor, ys: Tensor, grid: Tensor) -> Float[Tensor, "batch queries"]:
-    """What is said at each point of the grid, each asked in a prompt of its own."""
-    batch, count = len(xs), len(grid)
-    context = xs[:, None].expand(-1, count, -1, -1)
-    asked = torch.cat([context, grid[:, None, None].expand(batch, count, 1, 1)], dim=2).flatten(0, 1)
-    labels = torch.nn.functional.pad(ys, (0, 1)).repeat_interleave(count, dim=0)  # the query's own label is never read
-    return predictor.predict(asked, labels).mean[:, -1].unflatten(0, (batch, count)).double()
 
 
 def _power(values: Tensor) -> Tensor:

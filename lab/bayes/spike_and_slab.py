@@ -23,6 +23,7 @@ from microtome.lab.bayes import givens
 from microtome.lab.bayes.blocks import over_prompts
 from microtome.lab.bayes.linear import Posterior, check_law
 from microtome.lab.bayes.normals import Parts
+from microtome.lab.bayes.prefixes import before
 from microtome.lab.bayes.protocol import Prediction, checked, in_dtype
 
 Vectors = Float[Tensor, "batch points dim"]
@@ -126,7 +127,7 @@ class SpikeAndSlab:
         means = (fitted * seen).sum(-1)
         variances = spread + noise
         scores = -0.5 * ((labels - means).square() / (self.prior_std**2 * variances) + variances.log())
-        evidence = torch.cat([torch.zeros_like(scores[:, :1]), scores[:, :-1].cumsum(1)], dim=1)
+        evidence = before(scores.cumsum(1))
         split = (len(xs), len(supports))
         probability = evidence.unflatten(0, split).softmax(1)
         return probability, means.unflatten(0, split), spread.unflatten(0, split), fitted.unflatten(0, split)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from microtome.kernels.haar import haar
 from microtome.lab.tasks.draw import Draw
 from microtome.lab.tasks.protocol import check_sizes
 
@@ -63,10 +64,10 @@ class Spectrum:
         """Orthogonal matrices whose columns are the eigenvectors; None for the coordinate axes."""
         dim = len(self.eigenvalues)
         if self.rotation == "random":
-            return haar(batch, dim, generator, dtype)
+            return haar(batch, dim, dim, generator).to(dtype)
         if self.rotation == "fixed":
             own = torch.Generator().manual_seed(self.seed)  # on the CPU: every device has the same axes
-            return haar(1, dim, own, dtype).to(generator.device).expand(batch, -1, -1)
+            return haar(1, dim, dim, own).to(generator.device, dtype).expand(batch, -1, -1)
         return None
 
 
@@ -165,14 +166,3 @@ def _orthogonal_query(xs: Vectors) -> Vectors:
     query = query - query @ basis @ basis.mT
     query = query - query @ basis @ basis.mT  # once more: what rounding left of the span
     return torch.cat([xs[:, :-1], query.to(xs.dtype)], dim=1)
-
-
-def haar(batch: int, dim: int, generator: torch.Generator, dtype: torch.dtype) -> Float[Tensor, "batch dim dim"]:
-    """Orthogonal matrices drawn uniformly (Haar measure).
-
-    Q of a Gaussian matrix is Haar once the signs of R's diagonal, which the algorithm chose, are moved into
-    it (Mezzadri 2007, "How to generate random matrices from the classical compact groups").
-    """
-    gaussian = torch.randn(batch, dim, dim, generator=generator, device=generator.device, dtype=torch.float64)
-    q, r = torch.linalg.qr(gaussian)
-    return (q * r.diagonal(dim1=-2, dim2=-1).sign()[:, None]).to(dtype)

@@ -57,9 +57,7 @@ class LinearRegression(Task):
         inputs."""
         latents = self._weights(batch, draw)
         xs, axes = self.inputs.sample(batch, points, self.dim, draw)
-        ys = torch.linalg.vecdot(xs, latents["w"][:, None])
-        if self.noise_std > 0:
-            ys = ys + self.noise_std * draw.normal(batch, points)
+        ys = draw.noisy(torch.linalg.vecdot(xs, latents["w"][:, None]), self.noise_std)
         return Prompt(xs, ys, latents | axes)
 
     def bayes(self) -> BayesLinear | SpikeAndSlab:

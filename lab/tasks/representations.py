@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from microtome.kernels.haar import haar
 from microtome.lab.bayes.features import BayesFeatures
 from microtome.lab.bayes.linear import check_law
 from microtome.lab.bayes.mixture import BayesMixture
 from microtome.lab.bayes.protocol import Predictor
 from microtome.lab.tasks.draw import Draw
-from microtome.lab.tasks.inputs import ALIKE, Inputs, haar
+from microtome.lab.tasks.inputs import ALIKE, Inputs
 from microtome.lab.tasks.protocol import Prompt, Task, check_sizes
 
 Matrices = tuple[Float[Tensor, "batch _ _"], ...]
@@ -131,9 +132,7 @@ class RepresentationRegression(Task):
         w = self.prior_std * draw.normal(batch, self.representations[0].width)
         xs, latents = self.inputs.sample(batch, points, self.dim, draw)
         features, which = self._features(xs, draw)
-        ys = (features @ w[..., None]).squeeze(-1)
-        if self.noise_std > 0:
-            ys = ys + self.noise_std * draw.normal(batch, points)
+        ys = draw.noisy((features @ w[..., None]).squeeze(-1), self.noise_std)
         return Prompt(xs, ys, {"w": w, "features": features} | which | latents)
 
     def _features(self, xs: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
@@ -186,8 +185,9 @@ def _draw_matrices(
     """B_1 with orthonormal rows or columns, whichever are shorter, and square orthogonal B_2 … B_L."""
     if depth == 0:
         return ()
-    first = haar(batch, max(dim, width), generator, dtype)[:, :width, :dim]
-    return (first, *(haar(batch, width, generator, dtype) for _ in range(depth - 1)))
+    longer = max(dim, width)
+    first = haar(batch, longer, longer, generator)[:, :width, :dim]
+    return (first.to(dtype), *(haar(batch, width, width, generator).to(dtype) for _ in range(depth - 1)))
 
 
 def _resampled(like: Representation, xs: Tensor, draw: Draw) -> Tensor:

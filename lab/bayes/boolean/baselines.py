@@ -12,6 +12,7 @@ from torch import Tensor
 
 from microtome.lab.bayes.boolean.signs import as_bits
 from microtome.lab.bayes.classical import Averaging
+from microtome.lab.bayes.prefixes import before
 from microtome.lab.bayes.protocol import Prediction, checked
 
 Vectors = Float[Tensor, "batch points dim"]
@@ -71,11 +72,6 @@ class Elimination:
         as_bits(xs, ys)
         positive = (ys > 0)[..., None]
         against_plus, against_minus = ((positive & (xs * sign < 0)).cumsum(1) for sign in (1, -1))
-        # Before a point, not with it.
-        kept_plus, kept_minus = (_before(against) == 0 for against in (against_plus, against_minus))
+        kept_plus, kept_minus = (before(against) == 0 for against in (against_plus, against_minus))
         violated = (kept_plus & (xs < 0)) | (kept_minus & (xs > 0))
         return Prediction(torch.where(violated.any(-1), -1.0, 1.0).to(xs.dtype))
-
-
-def _before(sums: Tensor) -> Tensor:
-    return torch.cat([torch.zeros_like(sums[:, :1]), sums[:, :-1]], dim=1)

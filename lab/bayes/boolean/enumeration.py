@@ -19,7 +19,7 @@ from microtome.lab.bayes.boolean.evidence import check_evidence, log_counts, odd
 from microtome.lab.bayes.boolean.finite import WORD, FiniteClass
 from microtome.lab.bayes.boolean.signs import BitPrompts, as_bits, check_noise
 from microtome.lab.bayes.law import Signs
-from microtome.lab.bayes.protocol import Prediction, in_dtype
+from microtome.lab.bayes.protocol import Prediction
 
 BLOCK_WORDS = 2**18  # 2 MB for each of the alive and the labels: they stay in cache
 BLOCK_WEIGHTS = 2**18
@@ -53,8 +53,7 @@ class Enumeration:
             ValueError: also if a number is not ±1, the prompts have another dimension than the class, or the pairs
                 before a point and its x are impossible under every hypothesis.
         """
-        mean = torch.from_numpy(self._means(as_bits(xs, ys, self.functions.dim))).to(xs.device)
-        return in_dtype(xs.dtype, mean, 1 - mean.square())
+        return self.law(xs, ys).prediction(xs.dtype)
 
     def law(self, xs: Vectors, ys: Scalars) -> Signs:
         """See `Probabilistic.law`."""

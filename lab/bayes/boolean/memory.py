@@ -6,7 +6,7 @@ from torch import Tensor
 
 from microtome.lab.bayes.boolean.signs import as_bits
 from microtome.lab.bayes.law import Signs
-from microtome.lab.bayes.protocol import Prediction, in_dtype
+from microtome.lab.bayes.protocol import Prediction
 
 Vectors = Float[Tensor, "batch points dim"]
 Scalars = Float[Tensor, "batch points"]
@@ -31,8 +31,7 @@ class Memory:
         Raises:
             ValueError: also if a prompt is longer than those of the pool, or begins like none of them.
         """
-        mean = self.law(xs, ys).mean
-        return in_dtype(xs.dtype, mean, 1 - mean.square())
+        return self.law(xs, ys).prediction(xs.dtype)
 
     def law(self, xs: Vectors, ys: Scalars) -> Signs:
         """See `Probabilistic.law`."""

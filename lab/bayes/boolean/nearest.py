@@ -15,7 +15,7 @@ from torch import Tensor
 
 from microtome.lab.bayes.boolean.signs import as_bits, check_noise
 from microtome.lab.bayes.law import Signs
-from microtome.lab.bayes.protocol import Prediction, checked, in_dtype
+from microtome.lab.bayes.protocol import Prediction, checked
 
 Vectors = Float[Tensor, "batch points dim"]
 Scalars = Float[Tensor, "batch points"]
@@ -86,8 +86,7 @@ class NearestRoot:
         Raises:
             ValueError: also if a number is not ±1, or without noise if labels of one root differ.
         """
-        mean = self.law(xs, ys).mean
-        return in_dtype(xs.dtype, mean, 1 - mean.square())
+        return self.law(xs, ys).prediction(xs.dtype)
 
     def law(self, xs: Vectors, ys: Scalars) -> Signs:
         """See `Probabilistic.law`."""

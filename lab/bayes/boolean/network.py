@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microtome.lab.bayes.boolean.signs import as_bits
+from microtome.lab.bayes.nonlinear import two_layers
 from microtome.lab.bayes.protocol import Prediction
 
 Vectors = Float[Tensor, "batch points dim"]
@@ -65,7 +66,7 @@ class PromptNetwork:
         answers = [torch.zeros_like(labels[:, : self.every])]
         for point in range(self.every, xs.shape[1], self.every):
             network = self._trained(inputs[:, :point], labels[:, :point])
-            answers.append(torch.tanh(_logits(network, inputs[:, point : point + self.every]) / 2).detach())
+            answers.append(torch.tanh(two_layers(network, inputs[:, point : point + self.every]) / 2).detach())
         return Prediction(torch.cat(answers, dim=1).to(xs.dtype))
 
     @torch.enable_grad()
@@ -75,7 +76,7 @@ class PromptNetwork:
         for _ in range(self.steps):
             adam.zero_grad()
             # A sum over prompts: each network has the gradient of its own loss.
-            F.softplus(-ys * _logits(network, xs)).mean(1).sum().backward()
+            F.softplus(-ys * two_layers(network, xs)).mean(1).sum().backward()
             adam.step()
         return network
 
@@ -94,8 +95,3 @@ class PromptNetwork:
             uniform(width, width, 1),
             uniform(width, 1, 1),
         ]
-
-
-def _logits(network: Parameters, xs: Vectors) -> Scalars:
-    inner, inner_bias, outer, outer_bias = network
-    return (torch.relu(xs @ inner + inner_bias) @ outer + outer_bias).squeeze(-1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from microtome.lab.bayes.boolean.signs import BitPrompts, as_bits
 from microtome.lab.bayes.law import Signs
-from microtome.lab.bayes.protocol import Prediction, in_dtype
+from microtome.lab.bayes.protocol import Prediction
 
 Vectors = Float[Tensor, "batch points dim"]
 Scalars = Float[Tensor, "batch points"]
@@ -43,8 +43,7 @@ class ParitySpan:
             ValueError: also if a number is not ±1, the prompts have another dimension, or the pairs before a point are
                 those of no parity.
         """
-        mean = self.law(xs, ys).mean
-        return in_dtype(xs.dtype, mean, 1 - mean.square())
+        return self.law(xs, ys).prediction(xs.dtype)
 
     def law(self, xs: Vectors, ys: Scalars) -> Signs:
         """See `Probabilistic.law`."""

@@ -27,7 +27,7 @@ from microtome.lab.bayes.boolean.evidence import log_counts, odds
 from microtome.lab.bayes.boolean.literals import Literals, log_forced
 from microtome.lab.bayes.boolean.signs import as_bits, check_share
 from microtome.lab.bayes.law import Signs
-from microtome.lab.bayes.protocol import Prediction, in_dtype
+from microtome.lab.bayes.protocol import Prediction
 
 BLOCK = 64  # prompts; their cubes together are some megabytes
 
@@ -64,8 +64,7 @@ class VersionSpace:
             ValueError: also if a number is not ±1, the prompts have another dimension, or the pairs before a point and
                 its x are impossible under every conjunction.
         """
-        mean = self.law(xs, ys).mean
-        return in_dtype(xs.dtype, mean, 1 - mean.square())
+        return self.law(xs, ys).prediction(xs.dtype)
 
     def law(self, xs: Vectors, ys: Scalars) -> Signs:
         """See `Probabilistic.law`."""

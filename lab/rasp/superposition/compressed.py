@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from microtome.kernels.haar import haar
 from microtome.lab.rasp.compiled import Compiled
 from microtome.lab.rasp.superposition.fold import Map, folded, narrow, settled
 from microtome.lab.rasp.values import Value, is_numeric, key
@@ -101,9 +102,7 @@ def rotate(compiled: Compiled, seed: int = 0) -> Compressed:
 
 def random_orthonormal(d_model: int, width: int, seed: int) -> Map:
     """`width` orthonormal columns, uniformly distributed; float64."""
-    normal = torch.randn(d_model, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    q, r = torch.linalg.qr(normal)
-    return q * r.diagonal().sign()  # without the signs, Q is not uniform (Mezzadri 2007)
+    return haar(1, d_model, width, torch.Generator().manual_seed(seed))[0]
 
 
 def _same(found: Value, wanted: Value, exact: bool) -> bool:

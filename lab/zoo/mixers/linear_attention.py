@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from microtome.lab.zoo.mixers._recurrent import head_width, row_entropy
+from microtome.lab.zoo.mixers._heads import head_width, row_entropy
 from microtome.lab.zoo.parts import Context, Effective, Mixer, MixerPart, Shape
 from microtome.lab.zoo.points import Point, Recomputable
 
@@ -87,10 +87,9 @@ class LinearAttention(Mixer):
         if not self.causal:
             sums = q @ (k.mT @ v)
             return sums[..., :-1] / _positive(sums[..., -1:])
-        state, outputs = 0.0, []
+        state, outputs = v.new_zeros(*k.shape[:2], k.shape[3], v.shape[3]), []
         for q_c, k_c, v_c in zip(q.split(CHUNK, 2), k.split(CHUNK, 2), v.split(CHUNK, 2), strict=True):
-            sums = (q_c @ k_c.mT).tril() @ v_c
-            sums = sums if isinstance(state, float) else sums + q_c @ state
+            sums = (q_c @ k_c.mT).tril() @ v_c + q_c @ state
             state = state + k_c.mT @ v_c
             outputs.append(sums[..., :-1] / _positive(sums[..., -1:]))
         return torch.cat(outputs, dim=2)

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microtome.lab.zoo.mixers import softmax
+from microtome.lab.zoo.mixers._heads import row_entropy
 from microtome.lab.zoo.parts import Context, Shape
 
 
@@ -39,9 +40,7 @@ class ReluMixer(softmax.SoftmaxMixer):
         return self._pattern(self._scores(q, k, context), context) @ v
 
     def _row_entropy(self, q: Tensor, k: Tensor, context: Context) -> Float[Tensor, "batch head query"]:
-        pattern = self._effective(q, k, context)
-        share = pattern / pattern.sum(-1, keepdim=True).clamp(min=torch.finfo(pattern.dtype).tiny)
-        return torch.special.entr(share).sum(-1)
+        return row_entropy(self._effective(q, k, context))
 
 
 @dataclass(frozen=True)
