@@ -184,14 +184,23 @@ def probe_points(
 
 
 @torch.no_grad()
-def _samples(model: nn.Module, names: Sequence[str], examples: Examples, positions: slice) -> dict[str, Samples]:
+def read(model: nn.Module, names: Sequence[str], inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """What a model holds at hook points, by name.
+
+    Raises:
+        KeyError: if it has no such point.
+    """
     missing = [name for name in names if name not in model.hook_dict]
     if missing:
         raise KeyError(f"the model has no hook point {missing[0]!r}; its hook_dict lists them.")
-    _, cache = model.run_with_cache(*examples.inputs, names_filter=list(names))
+    _, cache = model.run_with_cache(*inputs, names_filter=list(names))
+    return {name: cache[name] for name in names}
+
+
+def _samples(model: nn.Module, names: Sequence[str], examples: Examples, positions: slice) -> dict[str, Samples]:
     found = {}
-    for name in names:
-        chosen = cache[name][:, positions]
+    for name, activations in read(model, names, examples.inputs).items():
+        chosen = activations[:, positions]
         if chosen.ndim < 3 or chosen.shape[:2] != examples.targets.shape[:2]:
             raise ValueError(
                 f"{name} has {list(chosen.shape)} at these positions where targets are {list(examples.targets.shape)}; "

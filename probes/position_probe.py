@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from microtome.probes.linear import Examples, normalised_error
+from microtome.probes.linear import Examples, normalised_error, read
 
 Activations = Float[Tensor, "batch pos width"]
 Targets = Float[Tensor, "batch prefix target"]
@@ -226,7 +226,7 @@ def probe_beside_control(
     options = fitting or Fitting()
     sides = []
     for each in (model, control):
-        at_train, at_test = (_activations(each, names, examples) for examples in (train, test))
+        at_train, at_test = (read(each, names, examples.inputs) for examples in (train, test))
         results = {}
         for name in names:
             generator = torch.Generator().manual_seed(seed)
@@ -234,15 +234,6 @@ def probe_beside_control(
             results[name] = judge(probe, at_test[name], test.targets)
         sides.append(results)
     return {name: Beside(sides[0][name], sides[1][name]) for name in names}
-
-
-@torch.no_grad()
-def _activations(model: nn.Module, names: Sequence[str], examples: Examples) -> dict[str, Tensor]:
-    missing = [name for name in names if name not in model.hook_dict]
-    if missing:
-        raise KeyError(f"the model has no hook point {missing[0]!r}; its hook_dict lists them.")
-    _, cache = model.run_with_cache(*examples.inputs, names_filter=list(names))
-    return {name: cache[name] for name in names}
 
 
 def _check(activations: Tensor, targets: Tensor, visible: Tensor) -> None:

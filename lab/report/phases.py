@@ -5,10 +5,8 @@ Akyürek et al. 2023, "What learning algorithm is in-context learning? Investiga
 the deepest near least squares, or near Bayes where labels are noisy.
 """
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from matplotlib.axes import Axes
@@ -93,7 +91,7 @@ def trained(depth: int, task: Task, *, steps: int, points: int = 6, d_model: int
         NonFiniteLoss: if training diverges.
     """
     from microtome.lab import zoo
-    from microtome.lab.train import InContextRegression, TrainConfig, train
+    from microtome.lab.train import InContextRegression, TrainConfig, fit
 
     sizes = {"n_layers": depth, "d_model": d_model, "n_heads": 1, "dim": task.dim, "points": points}
     model = zoo.build("icl_linear_algorithms", **sizes, seed=seed)
@@ -107,8 +105,7 @@ def trained(depth: int, task: Task, *, steps: int, points: int = 6, d_model: int
         seed=seed,
         checkpoint_every=steps,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        train(model, InContextRegression(task, 64, points), config, Path(folder) / "run", progress=False)
+    fit(model, InContextRegression(task, 64, points), config)
     return model
 
 

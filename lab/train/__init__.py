@@ -26,3 +26,4 @@ from microtome.lab.train.objective import TokenPrediction as TokenPrediction
 from microtome.lab.train.run import Run as Run
 from microtome.lab.train.run import load as load
 from microtome.lab.train.trainer import train as train
+from microtome.lab.train.unkept import fit as fit

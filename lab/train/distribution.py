@@ -7,7 +7,6 @@ q_out) plus a constant, so that the exact posterior is its only minimum; the sec
 inverse to one another (Whittle et al. 2025, distribution_transformers, section 4).
 """
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from microtome.lab.bayes.gaussian_mixture import GaussianMixture
 from microtome.lab.bayes.mixture_tokens import tokenise
 from microtome.lab.tasks.distributions.protocol import InferenceTask
 from microtome.lab.tasks.protocol import check_sizes
-from microtome.lab.train.objective import Batch
+from microtome.lab.train.objective import Batch, described
 
 
 class PosteriorMatching:
@@ -59,8 +58,12 @@ class PosteriorMatching:
         return loss - said.prior.log_prob(batch.targets).mean() if self.prior_term else loss
 
     def describe(self) -> dict[str, Any]:
-        task = {"name": type(self.task).__name__, **dataclasses.asdict(self.task)}
-        return {"name": "posterior matching", "task": task, "batch": self.size, "prior_term": self.prior_term}
+        return {
+            "name": "posterior matching",
+            "task": described(self.task),
+            "batch": self.size,
+            "prior_term": self.prior_term,
+        }
 
     @staticmethod
     def _check(answer: GaussianMixture, targets: Tensor) -> None:

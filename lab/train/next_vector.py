@@ -1,6 +1,5 @@
 """The objective of learners that continue a sequence of vectors."""
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from microtome.lab.tasks.dynamics import RepresentationDynamics
 from microtome.lab.tasks.protocol import check_sizes
-from microtome.lab.train.objective import Batch
+from microtome.lab.train.objective import Batch, described
 
 
 class NextVector:
@@ -51,5 +50,4 @@ class NextVector:
         return F.mse_loss(predicted, batch.targets)
 
     def describe(self) -> dict[str, Any]:
-        task = {"name": type(self.task).__name__, **dataclasses.asdict(self.task)}
-        return {"name": "next vector", "task": task, "batch": self.size, "points": self.points}
+        return {"name": "next vector", "task": described(self.task), "batch": self.size, "points": self.points}

@@ -183,7 +183,7 @@ class TokenPrediction:
         return (losses * weights).sum() / weights.sum()
 
     def describe(self) -> dict[str, Any]:
-        return {"name": "token prediction", "task": _described(self.task), "batch": self.size}
+        return {"name": "token prediction", "task": described(self.task), "batch": self.size}
 
 
 def _predicted(model: nn.Module, batch: Batch) -> Float[Tensor, "batch points"]:
@@ -201,5 +201,6 @@ def _check_end(name: str, ramp: Ramp, full: int) -> None:
         raise ValueError(f"the curriculum's {name} must end at the full size {full}, not at {ramp.end}.")
 
 
-def _described(task: TokenTask) -> dict[str, Any]:
+def described(task: Any) -> dict[str, Any]:
+    """A task that is a dataclass as plain values, with its name; for one of (x, y) prompts see `tasks.catalogue`."""
     return {"name": type(task).__name__, **dataclasses.asdict(task)}

@@ -1,13 +1,12 @@
-"""Training for claims: small runs in a folder of their own that is thrown away."""
+"""Training for claims: small runs of which nothing is kept."""
 
 import math
-import tempfile
-from pathlib import Path
 
 import torch
 from torch import nn
 
-from microtome.lab.train import Callback, NonFiniteLoss, Objective, TrainConfig, train
+from microtome.lab import train
+from microtome.lab.train import Callback, NonFiniteLoss, Objective, TrainConfig
 
 EVALUATION_STEP = -1
 """The step that evaluation batches are asked for; no training step has this number."""
@@ -15,11 +14,10 @@ EVALUATION_STEP = -1
 
 def fit(model: nn.Module, objective: Objective, config: TrainConfig, callbacks: tuple[Callback, ...] = ()) -> bool:
     """Trains the model in place; returns whether every loss and gradient was finite."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            train(model, objective, config, Path(folder) / "run", callbacks=callbacks, progress=False)
-        except NonFiniteLoss:
-            return False
+    try:
+        train.fit(model, objective, config, callbacks)
+    except NonFiniteLoss:
+        return False
     return True
 
 
