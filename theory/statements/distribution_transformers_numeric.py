@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from microtome.lab.bayes.gaussian_mixture import GaussianMixture
-from microtome.lab.bayes.linear_gaussian import LinearSensor, posterior
+from microtome.lab.bayes.linear_gaussian import posterior
 from microtome.lab.bayes.mixture_tokens import tokenise
 from microtome.lab.tasks.distributions import ConjugateMixtures, LinearGaussian, Problem
+from microtome.lab.tasks.distributions.mixtures import UNIT
 from microtome.lab.tasks.draw import Draw
 from microtome.theory.claim import Claim
 from microtome.theory.evidence import Check, Control, Evidence
@@ -23,7 +24,6 @@ from microtome.theory.statement import Statement
 SLUG = "distribution_transformers"
 _PAPER = "Whittle et al., Distribution Transformers (2025)"
 _PROBLEMS = {"quick": 100, "full": 2000}
-_SENSOR = (LinearSensor(((1.0,),), ((1.0,),)),)
 
 POSTERIOR = Statement(
     name="a mixture under a linear sensor stays a mixture",
@@ -59,7 +59,7 @@ def _against_bayes(prior: GaussianMixture, after: GaussianMixture, z: Tensor, gr
 
 def _posterior(budget: str, seed: int) -> Evidence:
     generator = torch.Generator().manual_seed(seed)
-    task = LinearGaussian(ConjugateMixtures(3, floor=0.05), _SENSOR)
+    task = LinearGaussian(ConjugateMixtures(3, floor=0.05), UNIT)
     problem = task.sample(_PROBLEMS[budget], generator, dtype=torch.float64)
     z, grid = problem.observations[0][:, 0, 0], torch.linspace(-30, 30, 6001, dtype=torch.float64)
     exact = task.posterior(problem)
@@ -95,7 +95,7 @@ def _entropies(
         return -torch.trapezoid(log_density.exp() * log_density, grid, dim=0)
 
     before = prior.log_prob(grid[:, None])
-    after = posterior(_repeated(prior, len(z)), _SENSOR, (z[:, None, None],)).log_prob(grid[:, None, None])
+    after = posterior(_repeated(prior, len(z)), UNIT, (z[:, None, None],)).log_prob(grid[:, None, None])
     evidence = torch.trapezoid((before[:, None] + Normal(grid[:, None], 1.0).log_prob(z)).exp(), grid, dim=0)
     return entropy(before).item(), entropy(after), evidence
 

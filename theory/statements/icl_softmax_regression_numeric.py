@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from microtome.lab.bayes.softmax_regression import f, gradient, shifted_target
+from microtome.lab.bayes.softmax_regression import f, gradient, loss, shifted_target
 from microtome.theory.claim import Claim
 from microtome.theory.evidence import Check, Control, Evidence
 from microtome.theory.statement import Statement
@@ -159,14 +159,9 @@ def decreases(rates: tuple[float, ...], seed: int, sign: float = 1.0) -> list[fl
     A, x, logits = (torch.randn(200, *s, generator=generator, dtype=torch.float64) for s in ((16, 5), (5,), (16,)))
     b = logits.softmax(-1)
     slope = gradient(A, x, b)
-
-    def loss(x: Tensor) -> Tensor:
-        return (f(A, x) - b).square().sum(-1) / 2
-
-    return [
-        ((loss(x) - loss(x - sign * rate * slope)) / (rate * slope.square().sum(-1)) - 1).abs().mean().item()
-        for rate in rates
-    ]
+    promised = slope.square().sum(-1)
+    taken = [loss(A, x, b) - loss(A, x - sign * rate * slope, b) for rate in rates]
+    return [(each / (rate * promised) - 1).abs().mean().item() for each, rate in zip(taken, rates, strict=True)]
 
 
 def _descent(budget: str, seed: int) -> Evidence:

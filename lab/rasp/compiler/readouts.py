@@ -73,6 +73,8 @@ def _assembled(lowering: "Lowering", sops: Sequence[SOp], wishes: Sequence["Wish
             own, held = _switched(lowering, sops, rows, targets)
             made += own
             constants |= held
+            for slice_rows in filter(None, rows.rows):
+                _bound_errors(scalar, slice_rows, targets)
             continue
         reads = _form(lowering, sops, scalar)
         made += _neurons(reads, rows, targets)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from microtome.lab.rasp.compiler.operations import Direction, Form, Neuron
-from microtome.lab.rasp.compiler.tables import Level, Rows, Scalar, candidates, rows_of
+from microtome.lab.rasp.compiler.tables import Level, Rows, Scalar, candidates, reach, rows_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ def sliced(levels: Sequence[Sequence[Level]], functions: Sequence[np.ndarray]) -
             if rows is None:
                 continue
             found = Sliced(axis, scalar, rows)
-            if best is None or found.n_neurons < best.n_neurons:
+            if _sums_exactly(found) and (best is None or found.n_neurons < best.n_neurons):
                 best = found
     return best
 
@@ -67,6 +67,18 @@ def _slices(scalar: Scalar, functions: Sequence[np.ndarray]) -> tuple[Rows | Non
             return None
         rows.append(made)
     return tuple(rows) if any(made is not None for made in rows) else None
+
+
+def _sums_exactly(found: Sliced) -> bool:
+    """Whether whole numbers stay whole where the neurons of a slice are added to its jump and the first's constants."""
+    values = found.scalar.values
+    low, high, base = float(values.min()), float(values.max()), np.array(found.base)
+    sums = [
+        reach(rows, low, high) + np.abs(base) + np.abs(np.array(rows.constants) - base)
+        for rows in found.rows
+        if rows is not None
+    ]
+    return bool(np.max(sums) < 2.0**24)
 
 
 def switched(
@@ -89,8 +101,8 @@ def switched(
         jump = {t: c - b for t, c, b in zip(targets, rows.constants, base, strict=True) if c != b}
         if jump:
             made.append(Neuron(flag, jump))
-        reach = rows.ends(low, high).max(axis=0).clip(0.0)
-        for ramp, most in zip(rows.ramps, reach.tolist(), strict=True):
+        largest = rows.ends(low, high).max(axis=0).clip(0.0)
+        for ramp, most in zip(rows.ramps, largest.tolist(), strict=True):
             form = reads.times(ramp.slope) + flag.times(most) + Form({}, ramp.bias - most)
             made.append(Neuron(form, {t: w for t, w in zip(targets, ramp.weights, strict=True) if w != 0}))
     return made, {t: b for t, b in zip(targets, base, strict=True) if b != 0}

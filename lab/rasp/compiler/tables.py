@@ -200,12 +200,12 @@ def sums_exactly(scalar: Scalar, rows: Rows) -> bool:
     if unit == 0:
         return False
     unit = min(unit, 1.0 / GRID) if not scalar.exact else 1.0
-    s = scalar.values
-    reach = _reach(rows, float(s.min()), float(s.max())) + np.abs(rows.constants).max()
-    return bool(reach / unit < 2.0**24)
+    s, off = scalar.values, scalar.error
+    most = reach(rows, float(s.min()) - off, float(s.max()) + off) + np.abs(rows.constants).max()
+    return bool(most / unit < 2.0**24)
 
 
-def _reach(rows: Rows, low: float, high: float) -> float:
+def reach(rows: Rows, low: float, high: float) -> float:
     """Bound on a partial sum, over all functions."""
     active = rows.ends(low, high).clip(0.0)
     sides = []
@@ -235,8 +235,8 @@ def _kinks(s: np.ndarray, values: np.ndarray, side: int) -> Rows:
 
 def _summable(rows: Rows, s: np.ndarray) -> bool:
     """Whether every sum of the neurons is one of whole numbers that float32 holds exactly, in any order."""
-    reach = float((np.abs(rows.ends(s[0], s[-1])).max(axis=0) * rows.heaviest).sum())
-    return _whole(rows.weights) and _whole(np.array(rows.constants)) and reach < EXACT
+    most = float((np.abs(rows.ends(s[0], s[-1])).max(axis=0) * rows.heaviest).sum())
+    return _whole(rows.weights) and _whole(np.array(rows.constants)) and most < EXACT
 
 
 def _from_pivot(s: np.ndarray, values: np.ndarray) -> Rows:

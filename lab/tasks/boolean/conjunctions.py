@@ -11,7 +11,7 @@ from microtome.lab.bayes.boolean.literals import Literals
 from microtome.lab.bayes.boolean.signs import check_share
 from microtome.lab.bayes.boolean.version_space import VersionSpace
 from microtome.lab.tasks.boolean.protocol import BooleanTask, Scalars, Vectors, conjunction, draw_literals, forced
-from microtome.lab.tasks.boolean.teaching import taught_share, teach
+from microtome.lab.tasks.boolean.teaching import refuse_taught, taught_share, teach
 from microtome.lab.tasks.draw import Draw
 
 
@@ -53,11 +53,7 @@ class Conjunction(BooleanTask):
         Raises:
             ValueError: if prompts are taught, or there are too many conjunctions.
         """
-        if self.taught > 0:
-            raise ValueError(
-                "a teaching sequence gives its function away by its inputs alone; take the answer of a learner that "
-                "does not know it is taught, dataclasses.replace(task, taught=0.0).bayes()."
-            )
+        refuse_taught(self.taught)
         return _exact(Literals(self.dim, self.relevant, self.monotone, self.sparsity), self.force, self.noise)
 
     def evaluate(self, latents: dict[str, Tensor], xs: Vectors) -> Scalars:

@@ -11,7 +11,7 @@ from microtome.lab.bayes.boolean.enumeration import Enumeration
 from microtome.lab.bayes.boolean.literals import Literals
 from microtome.lab.bayes.boolean.signs import check_share
 from microtome.lab.tasks.boolean.protocol import BooleanTask, Scalars, Vectors, conjunction, draw_literals, forced
-from microtome.lab.tasks.boolean.teaching import length, taught_share, teach
+from microtome.lab.tasks.boolean.teaching import length, refuse_taught, taught_share, teach
 from microtome.lab.tasks.draw import Draw
 from microtome.lab.tasks.protocol import check_sizes
 
@@ -54,11 +54,7 @@ class DNF(BooleanTask):
             ValueError: if prompts are taught, or there are too many: three clauses over more than five bits, seven if
                 monotone.
         """
-        if self.taught > 0:
-            raise ValueError(
-                "a teaching sequence gives its function away by its inputs alone; take the answer of a learner that "
-                "does not know it is taught, dataclasses.replace(task, taught=0.0).bayes()."
-            )
+        refuse_taught(self.taught)
         return _exact(Literals(self.dim, self.relevant, self.monotone), self.clauses, self.force, self.noise)
 
     def evaluate(self, latents: dict[str, Tensor], xs: Vectors) -> Scalars:

@@ -53,6 +53,15 @@ def taught_share(
     return torch.where(which[:, None, None], taught, xs), {"taught": which}
 
 
+def refuse_taught(share: float) -> None:
+    """Raises ValueError, with what to use instead, if some prompts are taught: their posterior is another one."""
+    if share > 0:
+        raise ValueError(
+            "a teaching sequence gives its function away by its inputs alone; take the answer of a learner that "
+            "does not know it is taught, dataclasses.replace(task, taught=0.0).bayes()."
+        )
+
+
 def _order(w: Literals) -> Int[Tensor, "batch dim"]:
     """The turn of each literal, positive ones first; meaningless at irrelevant coordinates."""
     plus, minus = w > 0, w < 0

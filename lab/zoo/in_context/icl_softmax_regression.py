@@ -27,6 +27,7 @@ from microtome.lab.zoo.mixers import softmax
 from microtome.lab.zoo.norms import none as no_norm
 from microtome.lab.zoo.parts import Shape
 from microtome.lab.zoo.positions import none as no_position
+from microtome.lab.zoo.stems.regression import check_prompt
 from microtome.lab.zoo.transformer import SequenceModel
 
 
@@ -53,13 +54,7 @@ class SoftmaxRegressionModel(SequenceModel):
         Raises:
             ValueError: for shapes that do not fit, empty prompts, or numbers that are not finite.
         """
-        if xs.ndim != 3 or xs.shape[-1] != self.dim or ys.shape != xs.shape[:2] or xs.numel() == 0:
-            raise ValueError(
-                f"a prompt is xs [batch, points, {self.dim}] and ys [batch, points] with at least one of each, "
-                f"not {list(xs.shape)} and {list(ys.shape)}."
-            )
-        if xs.device.type == "cpu" and not (torch.isfinite(xs).all() and torch.isfinite(ys[:, :-1]).all()):
-            raise ValueError("a prompt holds a value that is not finite; every x and y must be a finite number.")
+        check_prompt(xs, ys, self.dim, read=slice(-1))
         known = torch.cat([ys[:, :-1], torch.zeros_like(ys[:, -1:])], dim=1)
         tokens = torch.cat([xs, known[..., None]], dim=-1)
         x = self._through(tokens, read=slice(-1, None), stop_at_layer=stop_at_layer)

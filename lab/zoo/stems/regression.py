@@ -51,13 +51,7 @@ class RegressionModel(SequenceModel):
         self, xs: Float[Tensor, "batch points dim"], ys: Float[Tensor, "batch points"]
     ) -> Float[Tensor, "batch pos token"]:
         """The prompt as tokens [batch, 2·points, dim + 1], or [batch, 2·points, dim] if padded."""
-        if xs.ndim != 3 or xs.shape[-1] != self.dim or ys.shape != xs.shape[:2] or xs.numel() == 0:
-            raise ValueError(
-                f"a prompt is xs [batch, points, {self.dim}] and ys [batch, points] with at least one of each, "
-                f"not {list(xs.shape)} and {list(ys.shape)}."
-            )
-        if xs.device.type == "cpu" and not (torch.isfinite(xs).all() and torch.isfinite(ys).all()):
-            raise ValueError("a prompt holds a value that is not finite; every x and y must be a finite number.")
+        check_prompt(xs, ys, self.dim)
         tokens = xs.new_zeros(*ys.shape, 2, self.width)
         tokens[:, :, 0, self.width - self.dim :] = xs
         tokens[:, :, 1, 0] = ys
@@ -67,6 +61,26 @@ class RegressionModel(SequenceModel):
     def predict(self, xs: Float[Tensor, "batch points dim"], ys: Float[Tensor, "batch points"]) -> Prediction:
         """As a predictor: the forward pass, with no variance."""
         return Prediction(self(xs, ys), None)
+
+
+def check_prompt(xs: Tensor, ys: Tensor, dim: int, read: slice = slice(None)) -> None:
+    """Raises ValueError unless this is a prompt of inputs this wide with finite numbers wherever it is read.
+
+    Numbers are looked at on the CPU alone: elsewhere that would wait for the device.
+
+    Args:
+        xs: inputs.
+        ys: labels.
+        dim: width of x.
+        read: the points whose labels are read.
+    """
+    if xs.ndim != 3 or xs.shape[-1] != dim or ys.shape != xs.shape[:2] or xs.numel() == 0:
+        raise ValueError(
+            f"a prompt is xs [batch, points, {dim}] and ys [batch, points] with at least one of each, "
+            f"not {list(xs.shape)} and {list(ys.shape)}."
+        )
+    if xs.device.type == "cpu" and not (torch.isfinite(xs).all() and torch.isfinite(ys[:, read]).all()):
+        raise ValueError("a prompt holds a value that is not finite; every x and y must be a finite number.")
 
 
 @dataclass(frozen=True)

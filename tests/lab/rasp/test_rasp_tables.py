@@ -13,18 +13,21 @@ def number(n: int) -> Level:
     return Level(np.arange(n, dtype=float), True, 0.0, "number")
 
 
-def in_float32(rows: Rows, s: float, order: np.ndarray) -> np.ndarray:
+def in_float32(rows: Rows, s: float, order: np.ndarray, constants: np.ndarray | None = None) -> np.ndarray:
     """Each function at s, as a processor that adds the terms one by one in this order has it."""
+    constants = np.array([rows.constants]) if constants is None else constants
     before = np.float32(rows.slopes) * np.float32(s) + np.float32(rows.biases)
     terms = np.maximum(before, np.float32(0))[:, None] * np.float32(rows.weights)
-    terms = np.concatenate([terms, np.float32(rows.constants)[None]])
+    terms = np.concatenate([terms, np.float32(constants)])
     return np.cumsum(terms[order], axis=0, dtype=np.float32)[-1]
 
 
-def assert_exact(rows: Rows, scalar: Scalar, functions: list[np.ndarray], draw: np.random.Generator) -> None:
-    order = draw.permutation(rows.n_neurons + 1)
+def assert_exact(rows: Rows, scalar: Scalar, functions: list[np.ndarray], draw: np.random.Generator, base=None) -> None:
+    """With `base`, the constants are those of another slice and the jump from there."""
+    constants = np.array([rows.constants] if base is None else [base, np.subtract(rows.constants, base)])
+    order = draw.permutation(rows.n_neurons + len(constants))
     for place in np.ndindex(functions[0].shape):
-        found = in_float32(rows, scalar.values[place], order)
+        found = in_float32(rows, scalar.values[place], order, constants)
         wanted = np.array([f[place] for f in functions])
         known = ~np.isnan(wanted)
         assert np.array_equal(found[known], np.float32(wanted[known])), place
@@ -33,7 +36,7 @@ def assert_exact(rows: Rows, scalar: Scalar, functions: list[np.ndarray], draw: 
 @settings(max_examples=60)
 @given(
     sizes=st.tuples(st.integers(2, 24), st.integers(2, 24)),
-    size=st.sampled_from([2, 10, 1_000, 100_000]),
+    size=st.sampled_from([2, 10, 1_000, 100_000, 10_000_000]),
     smooth=st.booleans(),
     seed=st.integers(0, 2**31),
 )
@@ -51,7 +54,7 @@ def test_whole_tables_over_two_ranges_are_exact_in_any_order_or_not_made(sizes, 
     found = sliced(levels, [table])
     for i, rows in enumerate(() if found is None else found.rows):
         if rows is not None:
-            assert_exact(rows, found.scalar, [np.moveaxis(table, found.axis, 0)[i]], draw)
+            assert_exact(rows, found.scalar, [np.moveaxis(table, found.axis, 0)[i]], draw, found.base)
 
 
 def test_what_one_sum_cannot_carry_slices_do():
@@ -60,6 +63,15 @@ def test_what_one_sum_cannot_carry_slices_do():
     levels = [[number(256)], [number(256)]]
     assert all(rows_of(scalar, [table]) is None for scalar in candidates(levels))
     assert sliced(levels, [table]) is not None
+
+
+def test_slices_that_are_too_far_apart_are_refused():
+    """Both rows are exact alone; the jump from one to the other is no number of float32."""
+    table = np.array([[10_066_330.0, 10_066_331.0], [-10_066_331.0, -10_066_333.0]])
+    levels = [[number(2)], [number(2)]]
+    assert all(rows_of(Scalar((number(2),), (1.0,)), [row]) is not None for row in table)
+    assert sliced(levels, [table]) is None
+    assert sliced(levels, [table[[0, 0]] - [[0], [1]]]) is not None
 
 
 @pytest.mark.parametrize("weight", [1.0, 2.0**12, 2.0**20])

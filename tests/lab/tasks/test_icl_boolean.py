@@ -11,9 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microtome.lab.bayes.boolean import (
-    CosineNeighbour,
-)
+from microtome.lab.bayes.boolean import CosineNeighbour
 from microtome.lab.tasks.boolean import (
     CNF,
     DNF,
@@ -28,39 +26,19 @@ from microtome.lab.tasks.boolean import (
     SparseThreshold,
 )
 
-TASKS = {
-    "conjunction": Conjunction(),
-    "noisy conjunction": Conjunction(8, noise=0.1),
-    "disjunction": Disjunction(),
-    "sparse disjunction": Disjunction(50, monotone=True, sparsity=4),
-    "dnf": DNF(3),
-    "noisy dnf": DNF(3, clauses=2, noise=0.1),
-    "cnf": CNF(3),
-    "threshold": SparseThreshold(7),
-    "halfspace": IntegerHalfspace(5),
-    "majority": SparseMajority(10),
-    "parity": Parity(10),
-    "sparse parity": Parity(10, sparsity=2),
-    "noisy sparse parity": Parity(10, sparsity=2, noise=0.1),
-    "nearest neighbour": NearestNeighbour(8, start=5),
-    "noisy nearest neighbour": NearestNeighbour(8, start=5, noise=0.2),
-}
-every_task = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-
 
 def frequency_is(p: float, flags: Tensor) -> bool:
     """Whether independent flags have this probability, up to 5 standard errors."""
     return abs(flags.double().mean().item() - p) <= 5 * math.sqrt(p * (1 - p) / flags.numel()) + 1e-12
 
 
-@every_task
-def test_labels_are_the_function_s_values_up_to_noise(task: BooleanTask, generator: torch.Generator) -> None:
-    prompt = task.sample(2000, 10, generator)
+def test_labels_are_the_function_s_values_up_to_noise(boolean_task: BooleanTask, generator: torch.Generator) -> None:
+    prompt = boolean_task.sample(2000, 10, generator)
     assert (prompt.xs.abs() == 1).all()
     assert (prompt.ys.abs() == 1).all()
-    flipped = task.evaluate(prompt.latents, prompt.xs) != prompt.ys
-    assert frequency_is(task.noise, flipped)
-    assert not flipped.any() or task.noise > 0
+    flipped = boolean_task.evaluate(prompt.latents, prompt.xs) != prompt.ys
+    assert frequency_is(boolean_task.noise, flipped)
+    assert not flipped.any() or boolean_task.noise > 0
 
 
 @pytest.mark.parametrize("task", [Conjunction(6), Disjunction(6), DNF(6), CNF(6), Conjunction(6, noise=0.1)], ids=str)

@@ -10,10 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from microtome.lab.tasks.boolean import (
-    DNF,
-    Conjunction,
-)
+from microtome.lab.tasks.boolean import DNF, Conjunction
 
 
 def frequency_is(p: float, flags: Tensor) -> bool:
