@@ -254,20 +254,24 @@ def _same_at_all(select: Truth, inference: Inference) -> bool:
 
 
 def _assumed(node: Aggregate, sop: Facts, inference: Inference) -> bool:
-    """Whether the average must be taken to be of one value, as it is not defined or not told apart otherwise."""
+    """Whether the average is of one value wherever it is defined: then values that are no numbers stand alone."""
     strangers = [v for v in sop.strays if not is_numeric(v) and v is not None]
     numbers = [v for v in sop.values or () if is_numeric(v)]
     ends = {min(numbers, default=0), max(numbers, default=0)}
     mixed = [v for v in numbers if isinstance(v, bool) and (v not in ends or numbers.count(v) > 1)]
-    if strangers:
+    if strangers and len(numbers) <= 1:
         inference.assume(f"{node.selector.label} never selects two different values of {node.sop.label}")
-    elif mixed:
+        return True
+    if mixed:
         raise CompileError(
             f"{node.sop.label} mixes {mixed[0]} with numbers, from which an average could not be told, and it cannot "
             f"be ruled out that {node.selector.label} selects two positions where it differs",
             node,
         )
-    return bool(strangers)
+    if strangers:
+        shown = " or ".join(map(repr, strangers))
+        inference.assume(f"{node.selector.label} never selects {shown} beside another value of {node.sop.label}")
+    return False
 
 
 def _follows(sop: SOp, keys: SOp, inference: Inference) -> bool:

@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from microtome.lab import rasp
-from microtome.lab.rasp import Aggregate, Comparison, Map, Select, SelectorWidth, SequenceMap, indices, tokens
+from microtome.lab.rasp import (
+    Aggregate,
+    Comparison,
+    ConstantSelector,
+    Map,
+    Select,
+    SelectorWidth,
+    SequenceMap,
+    indices,
+    tokens,
+)
 from microtome.lab.rasp.library import (
     detect_pattern,
     make_frac_prevs,
@@ -196,6 +206,15 @@ def test_a_reduction_attends_to_the_wanted_value_alone(reduction, kept):
 @pytest.mark.parametrize("reduction", ["max", "min"])
 def test_the_greatest_and_the_least_go_by_the_order_of_the_values_not_of_the_vocabulary(vocab, reduction):
     check(Aggregate(ALL, tokens, reduction=reduction), vocab, 3)
+
+
+def test_numbers_are_averaged_where_words_could_have_been_but_are_not():
+    """A mean of numbers is defined, so that no certificate may assume it away; one of a word and a number is not."""
+    report = check(Aggregate(ALL, tokens), (1, 2, "x"), 3).verify()
+    assert (report.inputs, report.undefined) == (2 + 4 + 8 + 3, 39 - 17), "numbers alone, and 'x' alone"
+    table = ConstantSelector(((1, 0), (1, 1)), check_length=False)
+    inner = Aggregate(table, indices, default="none", reduction="mean")
+    assert check(Aggregate(ALL, inner), "ab", 3, causal=True)("aa") == [0, 0.25]
 
 
 def test_the_sink_holds_what_the_compiler_says_whatever_the_input():

@@ -88,7 +88,7 @@ TABLES = (
 CONSTANTS = (Full(2), Full("a"), Full(None), ConstantSOp((3, None, -1), check_length=False))
 REDUCTIONS = ("mean", "mean", "max", "min", "first", "last")
 DEFAULTS = (None, 0, True, 1.5, -2, "none")
-VOCABULARIES = (("a", "b"), (0, 1, 2), (-1, "x"), (True, 0.5, 2), (1,), ("b", "a", "ab"))
+VOCABULARIES = (("a", "b"), (0, 1, 2), (-1, "x"), (True, 0.5, 2), (1,), ("b", "a", "ab"), (1, 2, "x"))
 OPERATIONS = ("map", "pairs", "triple", "infix", "width", "aggregate", "aggregate", "aggregate")
 
 
