@@ -1,26 +1,28 @@
 """One block: a mixer across positions and a feed-forward at each, with the stream's points of TransformerLens."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from microtome.lab.zoo.config import Spec
-from microtome.lab.zoo.parts import Context
+from microtome.lab.zoo.parts import Context, MixerPart
 from microtome.lab.zoo.points import Point
+from microtome.lab.zoo.streaming import Moment, State
 
 Stream = Float[Tensor, "batch pos d_model"]
 Rows = Float[Tensor, "batch query d_model"]
 """The stream at the positions whose outputs are wanted: all of them, unless `Context.rows` says otherwise."""
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """Common to all placements of the norm. A mixer of another kind than attention sits in the slot `mixer`."""
 
-    def __init__(self, spec: Spec):
+    def __init__(self, spec: Spec, mixer_part: MixerPart):
         super().__init__()
         d_model = spec.shape.d_model
-        mixer = spec.mixer.build(spec.shape)
+        mixer = mixer_part.build(spec.shape)
         self.slot = mixer.slot
         self.ln1 = spec.norm.build(d_model)
         self.add_module(self.slot, mixer)
@@ -37,8 +39,25 @@ class Block(nn.Module):
         """The mixer, whichever slot it sits in."""
         return getattr(self, self.slot)
 
-    def _mix(self, x: Stream, context: Context) -> Rows:
-        return self.hook_attn_out(self.mixing(x, context))
+    def forward(self, x: Stream, context: Context) -> Rows:
+        return self._pass(x, lambda normed: self.mixing(normed, context), context.rows)
+
+    def step(
+        self, x: Float[Tensor, "batch 1 d_model"], state: State, moment: Moment
+    ) -> tuple[Float[Tensor, "batch 1 d_model"], State]:
+        """The stream of one position through the block, and the mixer's state after it."""
+        after: list[State] = []
+
+        def mix(normed: Tensor) -> Tensor:
+            written, new = self.mixing.step(normed[:, 0], state, moment)
+            after.append(new)
+            return written[:, None]
+
+        return self._pass(x, mix, None), after[0]
+
+    @abstractmethod
+    def _pass(self, x: Stream, mix: Callable[[Tensor], Tensor], wanted: slice | None) -> Rows:
+        """The block around a mixer: `mix` gives what is written at the `wanted` positions, all for None."""
 
     def _feed(self, x: Stream) -> Stream:
         return self.hook_mlp_out(self.mlp(x))
@@ -50,15 +69,15 @@ class AdditiveBlock(Block):
     Writes add up: hook_resid_post = hook_resid_pre + hook_attn_out + hook_mlp_out.
     """
 
-    def __init__(self, spec: Spec):
-        super().__init__(spec)
+    def __init__(self, spec: Spec, mixer_part: MixerPart):
+        super().__init__(spec, mixer_part)
         if self.mlp is not None:
             self.hook_resid_mid = Point("batch pos d_model", "stream")
 
-    def forward(self, x: Stream, context: Context) -> Rows:
+    def _pass(self, x: Stream, mix: Callable[[Tensor], Tensor], wanted: slice | None) -> Rows:
         x = self.hook_resid_pre(x)
-        written = self._mix(self.ln1(x), context)
-        x = rows(x, context) + written
+        written = self.hook_attn_out(mix(self.ln1(x)))
+        x = rows(x, wanted) + written
         if self.mlp is not None:
             x = self.hook_resid_mid(x)
             x = x + self._feed(self.ln2(x))
@@ -68,9 +87,9 @@ class AdditiveBlock(Block):
 class PostNormBlock(Block):
     """norm(x + mixer(x)), then norm(x + mlp(x)) (Vaswani et al. 2017)."""
 
-    def forward(self, x: Stream, context: Context) -> Rows:
+    def _pass(self, x: Stream, mix: Callable[[Tensor], Tensor], wanted: slice | None) -> Rows:
         x = self.hook_resid_pre(x)
-        x = self.ln1(rows(x, context) + self._mix(x, context))
+        x = self.ln1(rows(x, wanted) + self.hook_attn_out(mix(x)))
         if self.mlp is not None:
             x = self.ln2(x + self._feed(x))
         return self.hook_resid_post(x)
@@ -79,21 +98,21 @@ class PostNormBlock(Block):
 class NormedStreamBlock(Block):
     """x ← norm(x), x ← x + mixer(x), x ← norm(x), x ← x + mlp(x): sub-layers add to the normalised stream."""
 
-    def forward(self, x: Stream, context: Context) -> Rows:
+    def _pass(self, x: Stream, mix: Callable[[Tensor], Tensor], wanted: slice | None) -> Rows:
         x = self.ln1(self.hook_resid_pre(x))
-        x = rows(x, context) + self._mix(x, context)
+        x = rows(x, wanted) + self.hook_attn_out(mix(x))
         if self.mlp is not None:
             x = self.ln2(x)
             x = x + self._feed(x)
         return self.hook_resid_post(x)
 
 
-def rows(x: Stream, context: Context) -> Rows:
-    """The stream at the positions whose outputs are wanted."""
-    return x if context.rows is None else x[:, context.rows]
+def rows(x: Stream, wanted: slice | None) -> Rows:
+    """The stream at the wanted positions."""
+    return x if wanted is None else x[:, wanted]
 
 
-BLOCKS: dict[str, Callable[[Spec], Block]] = {
+BLOCKS: dict[str, Callable[[Spec, MixerPart], Block]] = {
     "pre": AdditiveBlock,
     "none": AdditiveBlock,
     "post": PostNormBlock,

@@ -11,7 +11,7 @@ from microtome.lab.zoo import registry
 from microtome.lab.zoo.block import BLOCKS
 from microtome.lab.zoo.config import Init, Spec, part_name
 from microtome.lab.zoo.contract import HookedModel
-from microtome.lab.zoo.parts import Shape
+from microtome.lab.zoo.parts import MixerPart, Shape
 from microtome.lab.zoo.transformer import SequenceModel
 
 Choice = str | Mapping[str, Any] | Any
@@ -114,8 +114,13 @@ def choose(slot: str, choice: Choice) -> Any:
         if option not in allowed:
             there = f"its options are {', '.join(allowed)}" if allowed else "it has no options"
             raise ValueError(f"{choice['name']} has no option {option!r}{near(option, allowed)}; {there}.")
-        if isinstance(value, Mapping) and "name" in value:
+        inner = getattr(part, "slots", {}).get(option)
+        if inner is not None:
+            options[option] = tuple(choose(inner, each) for each in value)
+        elif isinstance(value, Mapping) and "name" in value:
             options[option] = choose(slot, value)
+        elif isinstance(value, list):
+            options[option] = tuple(value)
     return part(**options)
 
 
@@ -148,27 +153,36 @@ def _init(init: str | Mapping[str, Any] | Init) -> Init:
 
 def _build(spec: Spec) -> SequenceModel:
     """Refuses parts that do not fit, then builds under a forked generator so that the default one is left alone."""
-    mixer, position = part_name(spec.mixer), part_name(spec.position)
     if spec.norm.placement not in BLOCKS:
         raise ValueError(f"a norm's placement is one of {', '.join(BLOCKS)}, not {spec.norm.placement!r}.")
-    provided, taken = spec.position.provides, spec.mixer.takes
+    for mixer in dict.fromkeys(spec.mixers):
+        _check_mixer(mixer, spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        return spec.stem.build(spec)
+
+
+def _check_mixer(part: MixerPart, spec: Spec) -> None:
+    mixer, position = part_name(part), part_name(spec.position)
+    provided, taken = spec.position.provides, part.takes
     if not provided <= taken:
         raise ValueError(
             f"mixer {mixer!r} cannot use position {position!r}, which gives "
             f"{' and '.join(sorted(provided - taken))}; "
             f"it takes positions that give {' or '.join(sorted(taken))}, or none."
         )
-    if spec.mixer.causal_only and not spec.shape.causal:
+    if part.causal_only and not spec.shape.causal:
         raise ValueError(f"mixer {mixer!r} reads from left to right, so that it needs causal=True.")
+    if part.bidirectional_only and spec.shape.causal:
+        raise ValueError(f"mixer {mixer!r} looks at the whole input, so that it needs causal=False.")
+    if part is not spec.mixer and type(part).shared is not MixerPart.shared:
+        raise ValueError(f"mixer {mixer!r} shares a module between all layers, so that it cannot stand in some only.")
     if spec.shape.rotary:
-        _check_rotation(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
-        return spec.stem.build(spec)
+        _check_rotation(part, spec)
 
 
-def _check_rotation(spec: Spec) -> None:
-    width = spec.mixer.head_width(spec.shape)
+def _check_rotation(part: MixerPart, spec: Spec) -> None:
+    width = part.head_width(spec.shape)
     turned = width if spec.position.rotary_dim is None else spec.position.rotary_dim
     if turned % 2 or not 0 < turned <= width:
         raise ValueError(

@@ -57,6 +57,11 @@ class Spec:
     init: Init
     seed: int
 
+    @property
+    def mixers(self) -> list[MixerPart]:
+        """The mixer of each layer, as the depth policy has it."""
+        return self.depth.mixers(self.mixer, self.shape.n_layers)
+
     def describe(self) -> dict[str, Any]:
         """Plain values that `zoo.sequence(**spec.describe())` turns into the same model; fit for JSON."""
         slots = {s: described(getattr(self, s)) for s in ("stem", "mixer", "position", "norm", "feedforward", "depth")}
@@ -71,11 +76,13 @@ def part_name(part: Any) -> str:
 
 def described(part: Any) -> dict[str, Any]:
     """A part as `{"name": …, option: …}`, parts within parts likewise."""
-    options = {f.name: getattr(part, f.name) for f in fields(part)}
-    return {
-        "name": part_name(part),
-        **{k: described(v) if is_dataclass(v) else v for k, v in options.items()},
-    }
+    return {"name": part_name(part), **{f.name: _plain(getattr(part, f.name)) for f in fields(part)}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return described(value) if is_dataclass(value) else value
 
 
 @dataclass

@@ -5,7 +5,7 @@ below. A part's file lies in its slot's folder, bears the part's name, and calls
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, NamedTuple
 
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from microtome.lab.zoo.points import Reading
+from microtome.lab.zoo.template import Template
 
 Placement = Literal["pre", "post", "stream", "none"]
 
@@ -132,8 +133,12 @@ class MixerPart(ABC):
 
     takes: ClassVar[frozenset[str]] = frozenset({"embedding"})
     """The ways of `PositionPart.provides` that the mixer can use."""
+    template: ClassVar[Template]
+    """How the mixer fills in the one template of token mixing."""
     causal_only: ClassVar[bool] = False
     """Whether the mixer can only look backwards."""
+    bidirectional_only: ClassVar[bool] = False
+    """Whether the mixer cannot be kept from the future."""
 
     def shared(self, shape: Shape) -> nn.Module | None:
         """A module that serves all layers of one model, or None."""
@@ -178,13 +183,28 @@ class NormPart(ABC):
 
 
 class FeedForwardPart(ABC):
+    pointwise: ClassVar[bool] = True
+    """Whether each position is fed by itself."""
+
     @abstractmethod
     def build(self, shape: Shape) -> nn.Module: ...
 
 
-class DepthPart(ABC):
-    """Options of a depth policy: which blocks the stream passes, and what they share."""
+class DepthPart:
+    """Options of a depth policy: which mixer stands in which layer, what the blocks share, how the stream passes."""
 
-    @abstractmethod
-    def blocks(self, make_block: Callable[[], nn.Module], n_layers: int) -> list[nn.Module]:
-        """The blocks in the order in which the stream passes them; `make_block()` builds a fresh one."""
+    def mixers(self, mixer: MixerPart, n_layers: int) -> list[MixerPart]:
+        """The mixer of each layer; the model's own, unless the policy says otherwise."""
+        return [mixer] * n_layers
+
+    def blocks(self, make_block: Callable[[MixerPart], nn.Module], mixers: Sequence[MixerPart]) -> list[nn.Module]:
+        """The blocks in the order in which the stream passes them; `make_block(mixer)` builds a fresh one."""
+        return [make_block(mixer) for mixer in mixers]
+
+    def through(
+        self, blocks: Iterable[nn.Module], x: Float[Tensor, "batch pos d_model"], context: Context
+    ) -> Float[Tensor, "batch query d_model"]:
+        """The stream after these blocks, one after the other."""
+        for block in blocks:
+            x = block(x, context)
+        return x

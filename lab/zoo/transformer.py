@@ -34,7 +34,7 @@ class SequenceModel(HookedModel):
             self.hook_pos_embed = Point("batch pos d_model", "write")
         self.shared_mixer = spec.mixer.shared(spec.shape)
         block = BLOCKS[spec.norm.placement]
-        self.blocks = nn.ModuleList(spec.depth.blocks(lambda: block(spec), spec.shape.n_layers))
+        self.blocks = nn.ModuleList(spec.depth.blocks(lambda mixer: block(spec, mixer), spec.mixers))
         self.ln_final = spec.norm.build(spec.shape.d_model) if spec.norm.final else nn.Identity()
 
     def _finish(self) -> None:
@@ -68,10 +68,16 @@ class SequenceModel(HookedModel):
             reasons["hook_pos_embed"] = f"position {part_name(self.spec.position)!r} adds nothing to the stream"
         return reasons
 
+    @property
+    def longest(self) -> int | None:
+        """The longest input that positions and mixers can take, or None for any."""
+        bounds = [part.longest for part in (self.pos_embed, *self.mixers()) if part.longest is not None]
+        return min(bounds) if bounds else None
+
     def _context(self, n: int, mask: Bool[Tensor, "batch pos"] | None, device: torch.device) -> Context:
-        longest = [p.longest for p in (self.pos_embed, self.blocks[0].mixing) if p.longest is not None]
-        if longest and n > min(longest):
-            raise ValueError(f"the input has {n} positions; this model takes at most {min(longest)} (n_ctx).")
+        longest = self.longest
+        if longest is not None and n > longest:
+            raise ValueError(f"the input has {n} positions; this model takes at most {longest} (n_ctx).")
         bias = self.pos_embed.bias(torch.arange(n, device=device), n)
         return Context(self.pos_embed, n, mask, bias, shared=self.shared_mixer)
 
@@ -99,8 +105,7 @@ class SequenceModel(HookedModel):
             x = x + (self.hook_pos_embed(position.expand_as(x)) if self.hook_pos_embed.watched else position)
         stop = len(self.blocks) if stop_at_layer is None else self._layer(stop_at_layer)
         skip = read is not None and stop_at_layer is None and len(self.blocks) > 0 and self._may_skip()
-        for block in self.blocks[: stop - skip]:
-            x = block(x, context)
+        x = self.spec.depth.through(self.blocks[: stop - skip], x, context)
         if skip:
             x = self.blocks[-1](x, context.narrowed(read))
         if stop_at_layer is not None:

@@ -4,20 +4,20 @@
 The layers keep their own hook points, so that a probe can tell them apart; their parameters are the same tensors.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
-from microtome.lab.zoo.parts import DepthPart
+from microtome.lab.zoo.parts import DepthPart, MixerPart
 
 
 @dataclass(frozen=True)
 class Part(DepthPart):
     """No options."""
 
-    def blocks(self, make_block: Callable[[], nn.Module], n_layers: int) -> list[nn.Module]:
-        blocks = [make_block() for _ in range(n_layers)]
+    def blocks(self, make_block: Callable[[MixerPart], nn.Module], mixers: Sequence[MixerPart]) -> list[nn.Module]:
+        blocks = super().blocks(make_block, mixers)
         for block in blocks[1:]:
             for module, original in zip(block.modules(), blocks[0].modules(), strict=True):
                 for name in dict(module.named_parameters(recurse=False)):

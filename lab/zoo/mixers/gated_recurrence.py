@@ -8,6 +8,7 @@ sequence modeling", without its lower bounds; Feng et al. 2024, "Were RNNs all w
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from microtome.kernels.linear_recurrence import decay_matrix, linear_recurrence
 from microtome.lab.zoo.mixers._recurrent import Channels, RecurrentMixer, RecurrentPart
 from microtome.lab.zoo.parts import Context, Effective, Shape
 from microtome.lab.zoo.points import Point
+from microtome.lab.zoo.template import Template
 
 
 class GatedRecurrence(RecurrentMixer):
@@ -51,6 +53,13 @@ class GatedRecurrence(RecurrentMixer):
 @dataclass(frozen=True)
 class Part(RecurrentPart):
     """No options."""
+
+    template: ClassVar = Template(
+        matrix="f_i⋯f_{j+1}·(1 − f_j)",
+        depends="input",
+        structure="semiseparable, one a channel",
+        cost="n·d",
+    )
 
     def build(self, shape: Shape) -> GatedRecurrence:
         return GatedRecurrence(shape)

@@ -11,75 +11,36 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from microtome.lab.zoo.mixers._heads import head_width, row_entropy
-from microtome.lab.zoo.parts import Context, Effective, Mixer, MixerPart, Shape
-from microtome.lab.zoo.points import Point, Recomputable
+from microtome.lab.zoo.mixers._pattern import Heads, Pattern, PatternMixer
+from microtome.lab.zoo.parts import Context, MixerPart, Shape
+from microtome.lab.zoo.streaming import Moment, State, Streaming
+from microtome.lab.zoo.template import Template
 
 CHUNK = 128
 """Up to how many positions A is made; longer inputs are cut into chunks of so many."""
 
-Heads = Float[Tensor, "batch head pos d_head"]
 
-
-class LinearAttention(Mixer):
+class LinearAttention(PatternMixer, Streaming):
     """Multi-head linear attention of one layer; masked keys weigh nothing."""
 
-    slot: ClassVar = "attn"
-    absent: ClassVar = {"hook_attn_scores": "there is no softmax, so hook_pattern is all there is"}
-
-    def __init__(self, shape: Shape):
-        super().__init__()
-        self.n_heads, self.d_head, self.causal = shape.n_heads, head_width(shape), shape.causal
-        self.q, self.k, self.v, self.o = (nn.Linear(shape.d_model, shape.d_model) for _ in range(4))
-        self.hook_q = Point("batch pos head d_head", "query")
-        self.hook_k = Point("batch pos head d_head", "key")
-        self.hook_v = Point("batch pos head d_head", "value")
-        self.hook_pattern = Recomputable("batch head query key", "pattern")
-        self.hook_z = Point("batch pos head d_head", "write")
-
-    def forward(self, x: Float[Tensor, "batch pos d_model"], context: Context) -> Float[Tensor, "batch pos d_model"]:
-        q, k, v = self._features(x, context)
-        z = self.hook_z(self._attend(q, k, v).transpose(1, 2))
-        if self.hook_effective_pattern.watched or self.hook_row_entropy.watched:
-            with torch.no_grad():
-                pattern = self._pattern(q, k)
-            self.hook_effective_pattern.read(lambda: pattern)
-            self.hook_row_entropy.read(lambda: row_entropy(pattern))
-        return self.o(z.flatten(-2))
-
-    def effective_attention(self, x: Float[Tensor, "batch pos d_model"], context: Context) -> Effective:
-        """A, exact."""
-        q, k, v = self._features(x, context)
-        return Effective(self._pattern(q, k), v, exact=True)
-
-    def _features(self, x: Tensor, context: Context) -> tuple[Heads, Heads, Heads]:
+    def _heads(self, x: Tensor, context: Context) -> tuple[Heads, Heads, Heads]:
         """φ(q), φ(k) and v."""
-        split = (self.n_heads, self.d_head)
-        q = self.hook_q(self.q(x).unflatten(-1, split)).transpose(1, 2)
-        k = self.hook_k(self.k(x).unflatten(-1, split)).transpose(1, 2)
-        v = self.hook_v(self.v(x).unflatten(-1, split)).transpose(1, 2)
+        q, k, v = super()._heads(x, context)
         q, k = F.elu(q) + 1, F.elu(k) + 1
         if context.mask is not None:
             k = k * context.mask[:, None, :, None]
         return q, k, v
 
-    def _attend(self, q: Heads, k: Heads, v: Heads) -> Heads:
-        if self.hook_pattern.watched:
-            if self.hook_pattern.needs_path and torch.is_grad_enabled():
-                return self.hook_pattern.show(self._pattern(q, k))[0] @ v
-            with torch.no_grad():
-                pattern, edited = self.hook_pattern.show(self._pattern(q, k))
-                if edited:
-                    return pattern @ v
-        return self._chunked(q, k, v) if q.shape[2] > CHUNK else self._pattern(q, k) @ v
-
-    def _pattern(self, q: Heads, k: Heads) -> Float[Tensor, "batch head query key"]:
+    def _pattern(self, q: Heads, k: Heads, context: Context) -> Pattern:
         weights = q @ k.mT
         if self.causal:
             weights = weights.tril()
         return weights / _positive(weights.sum(-1, keepdim=True))
+
+    def _fast(self, q: Heads, k: Heads, v: Heads, context: Context) -> Heads:
+        return self._chunked(q, k, v) if q.shape[2] > CHUNK else self._pattern(q, k, context) @ v
 
     def _chunked(self, q: Heads, k: Heads, v: Heads) -> Heads:
         ones = torch.ones_like(v[..., :1])
@@ -94,15 +55,37 @@ class LinearAttention(Mixer):
             outputs.append(sums[..., :-1] / _positive(sums[..., -1:]))
         return torch.cat(outputs, dim=2)
 
+    def start(self, batch: int) -> State:
+        """Σ φ(k)vᵀ with Σ φ(k) as its last column, [batch head d_head d_head+1]."""
+        return (self.o.weight.new_zeros(batch, self.n_heads, self.d_head, self.d_head + 1),)
+
+    def step(
+        self, x: Float[Tensor, "batch d_model"], state: State, moment: Moment
+    ) -> tuple[Float[Tensor, "batch d_model"], State]:
+        q, k, v = (linear(x).unflatten(-1, (self.n_heads, self.d_head)) for linear in (self.q, self.k, self.v))
+        q, k = F.elu(q) + 1, F.elu(k) + 1
+        sums = state[0] + k[..., None] * F.pad(v, (0, 1), value=1.0)[..., None, :]
+        z = (q[..., None, :] @ sums)[..., 0, :]
+        return self.o((z[..., :-1] / _positive(z[..., -1:])).flatten(-2)), (sums,)
+
 
 def _positive(total: Tensor) -> Tensor:
-    """The normaliser, kept off zero for rows that may look nowhere."""
-    return total.clamp(min=torch.finfo(total.dtype).tiny)
+    """The normaliser, one for rows that may look nowhere: their sums are zero, and stay so."""
+    return total.masked_fill(total == 0, 1.0)
 
 
 @dataclass(frozen=True)
 class Part(MixerPart):
     """No options."""
+
+    template: ClassVar = Template(
+        matrix="φ(Q)φ(K)ᵀ, φ = elu + 1",
+        depends="input",
+        structure="rank ≤ d_head",
+        cost="n·d²",
+        normalised="row sum",
+        low_rank="d_head",
+    )
 
     def build(self, shape: Shape) -> LinearAttention:
         return LinearAttention(shape)

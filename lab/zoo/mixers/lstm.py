@@ -7,6 +7,7 @@ and values read earlier states themselves, so that A depends on all that came be
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from microtome.kernels.linear_recurrence import decay_matrix
 from microtome.lab.zoo.mixers._recurrent import Channels, RecurrentMixer, RecurrentPart
 from microtome.lab.zoo.parts import Context, Effective, Shape
+from microtome.lab.zoo.template import Template
 
 
 class LSTMMixer(RecurrentMixer):
@@ -67,6 +69,13 @@ def _real_first(mask: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Part(RecurrentPart):
     """No options."""
+
+    template: ClassVar = Template(
+        matrix="o_i·(f_i⋯f_{j+1})·i_j",
+        depends="input",
+        structure="semiseparable, one a channel",
+        cost="n·d_model²/n_heads",
+    )
 
     def build(self, shape: Shape) -> LSTMMixer:
         return LSTMMixer(shape)

@@ -12,6 +12,7 @@ zero where the row is.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -20,6 +21,7 @@ from torch import Tensor
 from microtome.lab.zoo.mixers import softmax
 from microtome.lab.zoo.mixers._heads import row_entropy
 from microtome.lab.zoo.parts import Context, Shape
+from microtome.lab.zoo.template import Template
 
 
 class ReluMixer(softmax.SoftmaxMixer):
@@ -46,6 +48,14 @@ class ReluMixer(softmax.SoftmaxMixer):
 @dataclass(frozen=True)
 class Part(softmax.Part):
     """The options of softmax attention; `scale` is 1, as the papers have it, and None gives 1/√d_head."""
+
+    template: ClassVar = Template(
+        matrix="ReLU(QKᵀ·scale)/n",
+        depends="input",
+        structure="dense",
+        cost="n²·d",
+        normalised="number of visible keys",
+    )
 
     scale: float | None = 1.0
 

@@ -9,6 +9,7 @@ of every channel by itself, N/2 conjugate pairs of states each. Then GELU, and W
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from microtome.kernels.toeplitz import toeplitz
 from microtome.lab.zoo.mixers._recurrent import Channels, RecurrentMixer, RecurrentPart
 from microtome.lab.zoo.parts import Context, Effective, Shape
+from microtome.lab.zoo.template import Template
 
 
 class S4DMixer(RecurrentMixer):
@@ -70,6 +72,13 @@ class Part(RecurrentPart):
         d_state: N, states a channel; even.
         dt_min, dt_max: between which Δ starts, log-uniformly.
     """
+
+    template: ClassVar = Template(
+        matrix="K_{i−j}",
+        depends="weights",
+        structure="Toeplitz and semiseparable, one a channel",
+        cost="n·log n·d",
+    )
 
     d_state: int = 64
     dt_min: float = 0.001

@@ -15,14 +15,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from microtome.kernels import softmax as kernel
+from microtome.lab.zoo.mixers._heads import HeadWeights
 from microtome.lab.zoo.parts import Context, Effective, Mixer, MixerPart, Shape
 from microtome.lab.zoo.points import Point, Recomputable
+from microtome.lab.zoo.streaming import Moment, State, Streaming
+from microtome.lab.zoo.template import Template
 
 
-class SoftmaxMixer(Mixer):
+class SoftmaxMixer(HeadWeights, Streaming, Mixer):
     """Multi-head softmax attention of one layer."""
 
     slot: ClassVar = "attn"
+    constant_state: ClassVar = False
     skips_rows: ClassVar = True
     absent: ClassVar = {
         "hook_result": "hook_z holds it per head, and ActivationCache.compute_head_results multiplies by W_O when asked"
@@ -157,27 +161,37 @@ class SoftmaxMixer(Mixer):
     def _row_entropy(self, q: Tensor, k: Tensor, context: Context) -> Float[Tensor, "batch head query"]:
         return kernel.row_entropy(q, k, **self._terms(context))
 
-    def _per_head(self, which: int) -> tuple[Tensor, Tensor | None]:
-        """Weight [head d_model d_head] and bias [head d_head] of queries (0), keys (1) or values (2)."""
-        linear = self.qkv if self.fused_qkv else (self.q, self.k, self.v)[which]
-        weight, bias = linear.weight, linear.bias
-        if self.fused_qkv:
-            weight = weight.chunk(3)[which]
-            bias = None if bias is None else bias.chunk(3)[which]
-        heads = (self.n_heads, self.d_head)
-        return weight.unflatten(0, heads).transpose(1, 2), None if bias is None else bias.unflatten(0, heads)
+    def _projection(self, which: int) -> tuple[Tensor, Tensor | None]:
+        if not self.fused_qkv:
+            return super()._projection(which)
+        bias = self.qkv.bias
+        return self.qkv.weight.chunk(3)[which], None if bias is None else bias.chunk(3)[which]
 
-    W_Q = property(lambda self: self._per_head(0)[0], doc="[head d_model d_head]")
-    W_K = property(lambda self: self._per_head(1)[0], doc="[head d_model d_head]")
-    W_V = property(lambda self: self._per_head(2)[0], doc="[head d_model d_head]")
-    b_Q = property(lambda self: self._per_head(0)[1], doc="[head d_head] or None")
-    b_K = property(lambda self: self._per_head(1)[1], doc="[head d_head] or None")
-    b_V = property(lambda self: self._per_head(2)[1], doc="[head d_head] or None")
-    b_O = property(lambda self: self.o.bias, doc="[d_model] or None")
+    def start(self, batch: int) -> State:
+        """Keys and values of no position."""
+        weight = self.o.weight
+        empty = torch.empty(batch, self.n_heads, 0, self.d_head, dtype=weight.dtype, device=weight.device)
+        return empty, empty
 
-    @property
-    def W_O(self) -> Float[Tensor, "head d_head d_model"]:
-        return self.o.weight.T.unflatten(0, (self.n_heads, self.d_head))
+    def step(
+        self, x: Float[Tensor, "batch d_model"], state: State, moment: Moment
+    ) -> tuple[Float[Tensor, "batch d_model"], State]:
+        """One query against the cache of keys and values [batch head pos d_head], to which its own are added."""
+        q, k, v = (each.unflatten(-1, (self.n_heads, self.d_head)) for each in self._row(x))
+        if self.rotary:
+            q, k = moment.rotated(q), moment.rotated(k)
+        keys, values = torch.cat([state[0], k[:, :, None]], 2), torch.cat([state[1], v[:, :, None]], 2)
+        scores = q[:, :, None] @ keys.mT * self.scale
+        bias = moment.bias(x.device)
+        if bias is not None:
+            scores = scores + bias[:, None]
+        row = Context(moment.position, moment.t + 1, rows=slice(moment.t, moment.t + 1), shared=moment.shared)
+        z = self._weigh(self._pattern(scores, row), row) @ values
+        return self.o(z[:, :, 0].flatten(-2)), (keys, values)
+
+    def _row(self, x: Float[Tensor, "batch d_model"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of one position, all heads side by side."""
+        return self.qkv(x).chunk(3, dim=-1) if self.fused_qkv else (self.q(x), self.k(x), self.v(x))
 
 
 @dataclass(frozen=True)
@@ -192,6 +206,13 @@ class Part(MixerPart):
     """
 
     takes: ClassVar = frozenset({"embedding", "rotation", "bias"})
+    template: ClassVar = Template(
+        matrix="softmax(QKᵀ/√d + B)",
+        depends="input",
+        structure="dense",
+        cost="n²·d",
+        normalised="softmax over keys",
+    )
 
     d_head: int | None = None
     scale: float | None = None

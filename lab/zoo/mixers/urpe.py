@@ -10,6 +10,7 @@ all layers and start at one, so that the model starts as plain attention with th
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from microtome.lab.zoo.mixers import softmax
 from microtome.lab.zoo.parts import Context, Shape
 from microtome.lab.zoo.positions.relative import toeplitz_rows
+from microtome.lab.zoo.template import Template
 
 
 class ToeplitzFactor(nn.Module):
@@ -49,6 +51,14 @@ class UrpeMixer(softmax.SoftmaxMixer):
 @dataclass(frozen=True)
 class Part(softmax.Part):
     """The options of softmax attention."""
+
+    template: ClassVar = Template(
+        matrix="softmax(QKᵀ/√d + B) ⊙ C",
+        depends="input",
+        structure="dense, times a Toeplitz factor",
+        cost="n²·d",
+        lengths="at most n_ctx",
+    )
 
     def shared(self, shape: Shape) -> ToeplitzFactor:
         return ToeplitzFactor(shape)

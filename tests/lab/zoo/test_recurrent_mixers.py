@@ -7,6 +7,7 @@ import torch
 
 from microtome.lab import tasks, zoo
 from microtome.lab.zoo.mixers import linear_attention
+from microtome.lab.zoo.parts import Context
 
 SIZES = {"dim": 3, "d_model": 16, "n_heads": 2, "n_layers": 2, "n_ctx": 400}
 RECURRENT = ("gated_recurrence", "lstm", "s4d")
@@ -76,10 +77,12 @@ def test_gate_at_one_remembers_and_at_zero_forgets(generator):
 def test_linear_attention_in_chunks_is_linear_attention(causal, generator):
     shape = {**SIZES, "n_ctx": 400}
     shape.pop("dim")
-    layer = zoo.sequence(d_vocab=5, mixer="linear_attention", causal=causal, **shape).double().blocks[0].mixing
+    model = zoo.sequence(d_vocab=5, mixer="linear_attention", causal=causal, **shape).double()
+    layer = model.blocks[0].mixing
     q, k, v = (torch.rand(2, 2, 300, 8, generator=generator, dtype=torch.float64) for _ in range(3))
     assert q.shape[2] > 2 * linear_attention.CHUNK
-    torch.testing.assert_close(layer._chunked(q, k, v), layer._pattern(q, k) @ v)
+    context = Context(model.pos_embed, 300)
+    torch.testing.assert_close(layer._fast(q, k, v, context), layer._pattern(q, k, context) @ v)
 
 
 def test_edits_of_a_linear_pattern_reach_the_output(generator):
