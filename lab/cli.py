@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from microtome.lab.commands.compile import compile_program
+from microtome.lab.commands.mixers import list_mixers
 from microtome.lab.commands.predict import predict_rows
 from microtome.lab.commands.programs import list_programs
 from microtome.lab.commands.terminal import coloured, print_error, print_json, print_table, print_text
@@ -206,6 +207,7 @@ def list_parts(as_json: Json = False) -> None:
 app.command("compile")(compile_program)
 app.command("programs")(list_programs)
 app.command("tasks")(list_tasks)
+app.command("mixers")(list_mixers)
 train_app.command("icl")(train_icl)
 app.command("predict")(predict_rows)
 

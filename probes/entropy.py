@@ -39,7 +39,8 @@ class Collapse:
 
 @dataclass(frozen=True)
 class Check:
-    """One look: mean row entropies in nats, the uniform entropy that they are held against, spectral norms of W_QK."""
+    """One look: mean row entropies in nats, the uniform entropy that they are held against, spectral norms of W_QK
+    (NaN where a mixer has no queries and keys)."""
 
     step: int
     entropy: Float[Tensor, "layer head"]
@@ -126,7 +127,7 @@ class EntropyTracker(Callback):
         mean = check.entropy.mean(1)
         top = check.score_norm.amax(1)
         entropies = {f"entropy/layer{i}": value for i, value in enumerate(mean)}
-        return entropies | {f"score_norm/layer{i}": value for i, value in enumerate(top)}
+        return entropies | {f"score_norm/layer{i}": value for i, value in enumerate(top) if not value.isnan()}
 
     def progress(self) -> Mapping[str, str]:
         if not self.checks:

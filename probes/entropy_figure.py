@@ -34,28 +34,29 @@ def draw(checks: Sequence["Check"], collapses: Sequence["Collapse"], threshold: 
     entropy.set_ylabel("attention entropy (nats)")
     entropy.set_ylim(bottom=0)
     entropy.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0)
-    _per_head(norm, steps, torch.stack([c.score_norm for c in checks]))
+    norms = torch.stack([c.score_norm for c in checks])
+    if norms.isnan().all():
+        _say(norm, "no scores: the mixers have no queries and keys")
+    else:
+        _per_head(norm, steps, norms)
+        norm.set_yscale("log")
     norm.set_ylabel("spectral norm of $W_Q W_K^T$")
-    norm.set_yscale("log")
     losses = [(c.step, c.loss) for c in checks if c.loss is not None]
     if losses:
         loss.plot(*zip(*losses, strict=True), color="0.15", linewidth=1)
         loss.set_yscale("log")
     else:
-        loss.text(
-            0.5,
-            0.5,
-            "no losses: tracked outside training",
-            ha="center",
-            va="center",
-            transform=loss.transAxes,
-        )
+        _say(loss, "no losses: tracked outside training")
     loss.set_ylabel("training loss")
     loss.set_xlabel("step" if losses else "check")
     for axes in (entropy, norm, loss):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2)
     return figure
+
+
+def _say(axes: Axes, sentence: str) -> None:
+    axes.text(0.5, 0.5, sentence, ha="center", va="center", transform=axes.transAxes)
 
 
 def _per_head(axes: Axes, steps: Sequence[int], values: torch.Tensor) -> None:

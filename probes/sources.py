@@ -83,13 +83,14 @@ def uniform_entropy(n: int, causal: bool) -> float:
 def score_norms(model: nn.Module) -> Float[Tensor, "layer head"]:
     """Spectral norm of W_Q W_Kᵀ of every layer and head, in the model's dtype.
 
-    Raises:
-        ValueError: if a layer has no W_Q [head d_model d_head] and W_K.
+    NaN where a layer has no queries and keys whose product is a score.
     """
-    norms = []
-    for i, block in enumerate(model.blocks):
-        mixer = getattr(block, "attn", None)
-        if mixer is None:
-            raise ValueError(f"blocks.{i} has no attention with W_Q and W_K.")
-        norms.append(product_norm(mixer.W_Q.detach(), mixer.W_K.detach()))
-    return torch.stack(norms)
+    return torch.stack([_score_norm(model, block) for block in model.blocks])
+
+
+def _score_norm(model: nn.Module, block: nn.Module) -> Float[Tensor, " head"]:
+    attention = getattr(block, "attn", None)
+    weights = [getattr(attention, name, None) for name in ("W_Q", "W_K")]
+    if any(weight is None for weight in weights):
+        return torch.full((model.cfg.n_heads,), torch.nan, dtype=model.cfg.dtype, device=model.cfg.device)
+    return product_norm(*(weight.detach() for weight in weights))

@@ -10,16 +10,14 @@ recomputes P instead of keeping it (as Dao et al. 2022, alg. 4) and uses
 the last term of dS because ∂Ent_i/∂s_ij = −P_ij (log P_ij + Ent_i). Sums run in float32 for half precision.
 """
 
-import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from microtome.kernels.softmax.scores import ScoreTransform
+from microtome.kernels.scores.tiles import Tile, add_to_table, scores, table, tiles, visible
+from microtome.kernels.scores.transform import ScoreTransform
 
-TILE_ELEMENTS = 1 << 18
 # exp of this is 0 in every dtype, and 0 · it is 0 where 0 · −∞ would be NaN.
 NO_SCORE = -1e4
 
@@ -32,50 +30,22 @@ class Statistics(NamedTuple):
     lse: Tensor | None
 
 
-class Tile(NamedTuple):
-    """Slices over batch, head and query row."""
-
-    batch: slice
-    head: slice
-    rows: slice
-
-
-def tiles(batch: int, head: int, query: int, key: int) -> Iterator[Tile]:
-    """Cuts [batch, head, query, key] into tiles of about TILE_ELEMENTS scores: whole rows of keys, at least
-    32 of them (matrix products of fewer rows waste the cores), then whole heads, then whole samples."""
-    rows = min(query, max(32, TILE_ELEMENTS // key))
-    heads = min(head, max(1, TILE_ELEMENTS // (rows * key)))
-    samples = min(batch, max(1, TILE_ELEMENTS // (head * rows * key))) if heads == head else 1
-    for b in range(0, batch, samples):
-        for h in range(0, head, heads):
-            for r in range(0, query, rows):
-                yield Tile(
-                    slice(b, min(b + samples, batch)),
-                    slice(h, min(h + heads, head)),
-                    slice(r, min(r + rows, query)),
-                )
-
-
-def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float64 stays; everything narrower is summed in float32."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def forward(q: Tensor, k: Tensor, v: Tensor | None, transform: ScoreTransform, statistics: bool = True) -> Statistics:
     """z if there are values, entropy and lse if `statistics`; accumulation dtype throughout, nothing empty."""
     z = None if v is None else torch.empty(q.shape, dtype=q.dtype, device=q.device)
     entropy = torch.empty(q.shape[:3], dtype=q.dtype, device=q.device) if statistics else None
     lse = torch.empty_like(entropy) if statistics else None
     for tile in tiles(*q.shape[:3], k.shape[2]):
-        s = _scores(q, k, tile, transform)
+        keys = visible(tile, k.shape[2], transform)
+        s = scores(q, k, tile, keys, transform)
         if statistics:
             p, entropy[tile], lse[tile] = _statistics(s)
         else:
             p = _softmax(s, transform)
         if v is not None:
             if transform.factor is not None:
-                p.mul_(_table(transform.factor, tile, p.shape[-1]))
-            z[tile] = p @ v[tile.batch, tile.head, : p.shape[-1]]
+                p.mul_(table(transform.factor, tile, keys))
+            z[tile] = p @ v[tile.batch, tile.head, keys]
     return Statistics(z, entropy, lse)
 
 
@@ -140,20 +110,21 @@ def _backward_tile(
     inputs, saved: Statistics, grad: Statistics, transform: ScoreTransform, tile: Tile, into: Gradients
 ) -> None:
     q, k, v = inputs
-    p = _softmax(_scores(q, k, tile, transform), transform)
-    keys = (tile.batch, tile.head, slice(0, p.shape[-1]))
+    keys = visible(tile, k.shape[2], transform)
+    seen = (tile.batch, tile.head, keys)
+    p = _softmax(scores(q, k, tile, keys, transform), transform)
     if grad.z is None:
         slope = torch.zeros_like(p)
     else:
         dz, weights = grad.z[tile], p
-        slope = dz @ v[keys].mT
+        slope = dz @ v[seen].mT
         if transform.factor is not None:
-            factor = _table(transform.factor, tile, p.shape[-1])
+            factor = table(transform.factor, tile, keys)
             if into.factor is not None:
-                _add_table(into.factor, p * slope, tile)
+                add_to_table(into.factor, p * slope, tile, keys)
             slope.mul_(factor)
             weights = p * factor
-        into.v[keys] += weights.mT @ dz
+        into.v[seen] += weights.mT @ dz
         slope.sub_((dz * saved.z[tile]).sum(-1, keepdim=True))
     if grad.lse is not None:
         slope.add_(grad.lse[tile][..., None])
@@ -162,36 +133,6 @@ def _backward_tile(
         slope.sub_(surprise.mul_(grad.entropy[tile][..., None]))
     ds = slope.mul_(p)
     if into.bias is not None:
-        _add_table(into.bias, ds, tile)
-    into.q[tile] = (ds @ k[keys]).mul_(transform.scale)
-    into.k[keys] += (ds.mT @ q[tile]).mul_(transform.scale)
-
-
-def _scores(q: Tensor, k: Tensor, tile: Tile, transform: ScoreTransform) -> Tensor:
-    """Fresh s [batch head row key] of one tile; under plain causality only the keys up to its last row."""
-    n_key, first_future = k.shape[2], 0
-    if transform.causal and transform.positions is None:
-        n_key, first_future = tile.rows.stop, tile.rows.start
-    s = torch.matmul(q[tile] * transform.scale, k[tile.batch, tile.head, :n_key].mT)
-    if transform.bias is not None:
-        s.add_(_table(transform.bias, tile, n_key))
-    future = transform.future(tile.rows, slice(first_future, n_key), q.device)
-    if future is not None:
-        s[..., first_future:].masked_fill_(future, -math.inf)
-    if transform.mask is not None:
-        s.masked_fill_(~transform.mask[tile.batch, None, None, :n_key], -math.inf)
-    return s
-
-
-def _table(table: Tensor, tile: Tile, n_key: int) -> Tensor:
-    """The [head | 1, row, key] part of a bias or factor that this tile reads."""
-    heads = tile.head if table.shape[0] > 1 else slice(0, 1)
-    return table[heads, tile.rows, :n_key]
-
-
-def _add_table(into: Tensor, part: Tensor, tile: Tile) -> None:
-    """Adds a tile's [batch head row key] gradient to its table, summing over what the table broadcasts."""
-    total = part.sum(0)
-    if into.shape[0] == 1:
-        total = total.sum(0, keepdim=True)
-    _table(into, tile, part.shape[-1]).add_(total)
+        add_to_table(into.bias, ds, tile, keys)
+    into.q[tile] = (ds @ k[seen]).mul_(transform.scale)
+    into.k[seen] += (ds.mT @ q[tile]).mul_(transform.scale)

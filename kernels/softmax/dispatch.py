@@ -1,8 +1,6 @@
 """The public functions: which path a call takes, by device, size and score transform, and its gradients."""
 
 from collections.abc import Iterable
-from functools import cache
-from importlib.util import find_spec
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,10 +8,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
+from microtome.kernels.scores.function import runs_triton
+from microtome.kernels.scores.tiles import accumulation_dtype
+from microtome.kernels.scores.transform import ScoreTransform, check_values, score_transform
 from microtome.kernels.softmax import blockwise, fused
 from microtome.kernels.softmax.blockwise import Statistics
 from microtome.kernels.softmax.equation import reference
-from microtome.kernels.softmax.scores import ScoreTransform, check_values, score_transform
 
 WHOLE_SCORES = 1 << 22
 
@@ -129,13 +129,8 @@ def log_normaliser(
     return _run(q, k, None, transform).lse
 
 
-@cache
-def _triton_installed() -> bool:
-    return find_spec("triton") is not None
-
-
 class _Attention(torch.autograd.Function):
-    """Whatever path the forward pass takes, the backward pass recomputes tiles."""
+    """The backward pass makes the scores again: Triton where it made them and no table is learned, else tiles."""
 
     @staticmethod
     def forward(ctx, q, k, v, bias, factor, transform, statistics):
@@ -150,8 +145,13 @@ class _Attention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads):
         q, k, v, bias, factor, *saved = ctx.saved_tensors
-        wide = blockwise.accumulation_dtype(q.dtype)
+        wide = accumulation_dtype(q.dtype)
         with torch.autocast(q.device.type, enabled=False):
+            if runs_triton(q, backward=True) and not any(ctx.needs_input_grad[3:5]):
+                from microtome.kernels.softmax import triton_path
+
+                out = triton_path.backward((q, k, v), Statistics(*saved), Statistics(*grads), ctx.transform)
+                return *out, None, None, None, None
             out = blockwise.backward(
                 _cast((q, k, v), wide),
                 Statistics(*_cast(saved, wide)),
@@ -170,17 +170,16 @@ def _cast(tensors: Iterable[Tensor | None], dtype: torch.dtype) -> tuple[Tensor 
 def _run(q: Tensor, k: Tensor, v: Tensor | None, transform: ScoreTransform, statistics: bool = True) -> Statistics:
     if q.numel() == 0 or k.numel() == 0:
         z, *rest = reference(q, k, k if v is None else v, transform)
-        return Statistics(z, *_cast(rest, blockwise.accumulation_dtype(q.dtype)))
+        return Statistics(z, *_cast(rest, accumulation_dtype(q.dtype)))
     return Statistics(*_Attention.apply(q, k, v, transform.bias, transform.factor, transform, statistics))
 
 
 def _forward(q: Tensor, k: Tensor, v: Tensor | None, transform: ScoreTransform, statistics: bool) -> Statistics:
-    if q.is_cuda and _triton_installed():
+    if runs_triton(q):
         from microtome.kernels.softmax import triton_path
 
-        if triton_path.supports(q):
-            return triton_path.forward(q, k, v, transform)
-    dtype, (q, k, v) = q.dtype, _cast((q, k, v), blockwise.accumulation_dtype(q.dtype))
+        return triton_path.forward(q, k, v, transform)
+    dtype, (q, k, v) = q.dtype, _cast((q, k, v), accumulation_dtype(q.dtype))
     if v is None and fused.supports(q, transform):
         found = fused.row_statistics(q, k, transform)
         if fused.precise(found):

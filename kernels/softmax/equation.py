@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from microtome.kernels.softmax.scores import ScoreTransform
+from microtome.kernels.scores.transform import ScoreTransform
 
 
 def reference(

@@ -14,8 +14,8 @@ the absolute error is at most 8e-7 at logits of 1, 3e-6 at 10, 4e-5 at 100 and 3
 import torch
 from torch import Tensor
 
+from microtome.kernels.scores.transform import ScoreTransform
 from microtome.kernels.softmax.blockwise import Statistics
-from microtome.kernels.softmax.scores import ScoreTransform
 
 LARGEST_LSE = 1e3
 """In float32; wider numbers bear more."""

@@ -26,7 +26,7 @@ class TrainConfig:
         eps: added to the root of the second moment, positive.
         weight_decay: on all parameters, non-negative.
         warmup: fraction of the steps in which the rate rises linearly, in [0, 1].
-        schedule: "constant", "linear" or "cosine" after the warm-up.
+        schedule: "constant", "linear", "cosine" or "inverse_sqrt" after the warm-up.
         clip: largest global norm of the gradient, positive; None leaves gradients alone.
         precision: "float32", or "bf16" for autocast where the device computes in bfloat16.
         seed: of the data and of the model's own randomness.

@@ -64,6 +64,8 @@ class Context:
         bias: [head, query, key], the position part's additive scores, made once for all layers; None without.
         rows: positions whose outputs are wanted, or None for all; `bias` then has these rows only.
         whole: the context that `rows` was narrowed from.
+        attend: what softmax attention calls in the place of its kernel, with q, k and v [batch head pos d_head] and the
+            scale of the scores, where the stream is not laid out as a batch; None otherwise.
         shared: the mixer's module that serves all layers (URPE's table), if it has one.
     """
 
@@ -74,6 +76,7 @@ class Context:
     rows: slice | None = None
     shared: nn.Module | None = None
     whole: "Context | None" = None
+    attend: Callable[[Tensor, Tensor, Tensor, float], Tensor] | None = None
 
     def narrowed(self, rows: slice) -> "Context":
         """The same input with only some rows wanted."""
@@ -192,6 +195,9 @@ class FeedForwardPart(ABC):
 
 class DepthPart:
     """Options of a depth policy: which mixer stands in which layer, what the blocks share, how the stream passes."""
+
+    sequential: ClassVar[bool] = True
+    """Whether the stream passes the blocks one after the other, so that each can be run by itself."""
 
     def mixers(self, mixer: MixerPart, n_layers: int) -> list[MixerPart]:
         """The mixer of each layer; the model's own, unless the policy says otherwise."""

@@ -117,5 +117,9 @@ def _check(model: nn.Module) -> None:
     for i, mixer in enumerate(model.mixers()):
         if not isinstance(mixer, Streaming):
             raise ValueError(f"the mixer of layer {i}, {type(mixer).__name__}, has no step().")
+    if not model.spec.depth.sequential:
+        raise ValueError(
+            "the depth policy does not pass the blocks one after the other, so that the model has no step()."
+        )
     if not model.spec.feedforward.pointwise:
         raise ValueError("the feed-forward looks at neighbouring positions, so that the model has no step().")

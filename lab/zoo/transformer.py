@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from microtome.lab.zoo.block import BLOCKS, NOT_ADDITIVE
 from microtome.lab.zoo.config import LensConfig, Spec, part_name
 from microtome.lab.zoo.contract import HookedModel
+from microtome.lab.zoo.norms._batch import batch_norms
 from microtome.lab.zoo.parts import Context, Effective, Mixer
 from microtome.lab.zoo.points import Point, Reading
 
 Stream = Float[Tensor, "batch pos d_model"]
-LENS_NORMS = {"layernorm": "LN", "rmsnorm": "RMS"}
+LENS_NORMS = {"layernorm": "LN", "rmsnorm": "RMS", "simple_rmsnorm": "RMS"}
 
 
 class SequenceModel(HookedModel):
@@ -45,6 +46,7 @@ class SequenceModel(HookedModel):
         tail = [*self.blocks[-1:], self.ln_final]
         points = [m for part in tail for m in part.modules() if isinstance(m, Point)]
         self._tail_points = [p for p in points if not isinstance(p, Reading)]
+        self._batch_norms = batch_norms(self)
         self.eval()
 
     def mixers(self) -> list[Mixer]:
@@ -98,6 +100,8 @@ class SequenceModel(HookedModel):
         if mask is not None and mask.shape != embedded.shape[:2]:
             raise ValueError(f"mask must be [batch, pos] = {list(embedded.shape[:2])}, not {list(mask.shape)}.")
         n = embedded.shape[1]
+        for norm in self._batch_norms:
+            norm.mask = mask
         context = self._context(n, mask, embedded.device)
         x = self.hook_embed(embedded)
         position = self.pos_embed.embedding(n)
@@ -120,8 +124,9 @@ class SequenceModel(HookedModel):
         return stop_at_layer % depth if stop_at_layer < 0 else stop_at_layer
 
     def _may_skip(self) -> bool:
-        lean = self.training and self.blocks[-1].mixing.skips_rows
-        return lean and not any(p.watched for p in self._tail_points)
+        # Batch statistics are those of all positions, so that none may be left out.
+        lean = self.training and self.blocks[-1].mixing.skips_rows and not self._batch_norms
+        return lean and self.spec.depth.sequential and not any(p.watched for p in self._tail_points)
 
     def effective_attention(self, *inputs: Tensor, **options) -> list[Effective]:
         """Each layer's mixer written as attention on these inputs (`Effective`), in order of depth, no gradient."""

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from microtome.kernels import softmax
-from microtome.kernels.softmax import blockwise, dispatch, scores
+from microtome.kernels.scores import tiles, transform
+from microtome.kernels.softmax import dispatch
 
 SIZES = (1, 2, 63, 100, 257)
 TRANSFORMS = tuple(itertools.product((False, True), repeat=4))
@@ -50,7 +51,7 @@ def expected(q, k, v, terms):
 def path(request, monkeypatch) -> str:
     """Either path on problems of test size; tiles cut far below a problem, so that every seam is met."""
     monkeypatch.setattr(dispatch, "WHOLE_SCORES", 1 << 40 if request.param == "whole" else 0)
-    monkeypatch.setattr(blockwise, "TILE_ELEMENTS", 3000)
+    monkeypatch.setattr(tiles, "TILE_ELEMENTS", 3000)
     return request.param
 
 
@@ -95,7 +96,7 @@ def test_gradients_of_every_input_are_the_equations(generator, path, flags) -> N
 
 @pytest.mark.parametrize("flags", TRANSFORMS, ids=name)
 def test_gradcheck(generator, monkeypatch, flags) -> None:
-    monkeypatch.setattr(blockwise, "TILE_ELEMENTS", 8)
+    monkeypatch.setattr(tiles, "TILE_ELEMENTS", 8)
     q, k, v, terms = draw(generator, 4, flags, batch=1, head=2, d_head=2)
     # Masks that leave every row a key: finite differences need a finite lse.
     terms["mask"] = None if terms["mask"] is None else torch.tensor([[True, False, True, False]])
@@ -274,10 +275,10 @@ def test_a_factor_of_one_changes_nothing(generator, path) -> None:
 def test_tiles_cover_every_score_once() -> None:
     for shape in ((1, 1, 1, 1), (3, 4, 5, 6), (2, 3, 700, 900), (1, 2, 65, 300_000), (40, 8, 82, 82)):
         count = torch.zeros(shape[:3], dtype=torch.int64)
-        for tile in blockwise.tiles(*shape):
+        for tile in tiles.tiles(*shape):
             count[tile] += 1
             rows = tile.rows.stop - tile.rows.start
-            assert count[tile].numel() * shape[3] <= blockwise.TILE_ELEMENTS or (count[tile].numel() == rows <= 32)
+            assert count[tile].numel() * shape[3] <= tiles.TILE_ELEMENTS or (count[tile].numel() == rows <= 32)
         assert (count == 1).all(), shape
 
 
@@ -353,6 +354,6 @@ def test_bad_input_is_refused_in_one_sentence(case) -> None:
 
 def test_values_must_match_keys() -> None:
     with pytest.raises(ValueError, match="v must have the shape of k"):
-        scores.check_values(zeros(1, 2, 3, 4), zeros(1, 2, 4, 4))
+        transform.check_values(zeros(1, 2, 3, 4), zeros(1, 2, 4, 4))
     with pytest.raises(TypeError, match="k and v must share dtype"):
-        scores.check_values(zeros(1, 2, 3, 4), zeros(1, 2, 3, 4, dtype=torch.float64))
+        transform.check_values(zeros(1, 2, 3, 4), zeros(1, 2, 3, 4, dtype=torch.float64))

@@ -8,7 +8,7 @@ import textwrap
 import pytest
 import torch
 
-from microtome.kernels import softmax
+from microtome.kernels import ahead_of_time, softmax
 
 triton = pytest.importorskip("triton", reason="Triton has no build for this platform")
 
@@ -26,7 +26,7 @@ CASES = [
         for flags in ((False,) * 4, (False, True, False, True), (True, False, True, True))
     ),
     *((n, 16, ALL, torch.float32) for n in (2, 63, 100, 129)),
-    *((33, d, ALL, torch.float32) for d in (1, 64, 128)),
+    *((33, d, ALL, torch.float32) for d in (1, 64, 128, 200)),
     *((65, 32, ALL, dtype) for dtype in (torch.bfloat16, torch.float16)),
 ]
 
@@ -53,12 +53,13 @@ def draw(generator, n, d_head, flags, dtype, keys):
 
 
 def compare(q, k, v, terms, dtype) -> None:
+    from microtome.kernels.scores import block
     from microtome.kernels.softmax import triton_path
 
     wide = [t.double() for t in (q, k, v)]
     expected = softmax.reference(*wide, softmax.score_transform(*wide[:2], **terms))
     transform = softmax.score_transform(q, k, **terms)
-    assert triton_path.supports(q)
+    assert block.supports(q)
     found = triton_path.forward(q, k, v, transform)
     assert found.z.dtype == dtype
     for got, want in zip(found, expected, strict=True):
@@ -96,10 +97,10 @@ def test_logits_of_a_thousand_cost_the_entropy_nothing(generator) -> None:
 
 
 def test_what_the_kernel_does_not_take() -> None:
-    from microtome.kernels.softmax import triton_path
+    from microtome.kernels.scores import block
 
-    assert not triton_path.supports(torch.zeros(1, 1, 2, 4, dtype=torch.float64))
-    assert not triton_path.supports(torch.zeros(1, 1, 2, 129))
+    assert not block.supports(torch.zeros(1, 1, 2, 4, dtype=torch.float64))
+    assert not block.supports(torch.zeros(1, 1, 2, 257))
 
 
 def run(script: str, **environment: str) -> str:
@@ -116,7 +117,7 @@ def test_triton_is_not_imported_and_not_missed_on_a_cpu() -> None:
         import sys
         sys.modules["triton"] = None  # importing it now raises
         import torch
-        from microtome.kernels import softmax
+        from microtome.kernels import ahead_of_time, softmax
         q = torch.ones(1, 1, 3, 4)
         z = softmax.attention(q, q, q, factor=torch.ones(1, 3, 3))
         entropy = softmax.row_entropy(q, q)
@@ -126,35 +127,10 @@ def test_triton_is_not_imported_and_not_missed_on_a_cpu() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_the_kernel_compiles_for_a_gpu_within_its_shared_memory(tmp_path, dtype, capability) -> None:
-    out = run(
-        f"""
-        import triton
-        from triton.backends.compiler import GPUTarget
-        from triton.compiler import ASTSource
-        import triton.language as tl
-        from microtome.kernels.softmax import triton_path
+@pytest.mark.parametrize("target", [80, 90])
+def test_every_variant_fits_any_gpu_since_ampere_and_stays_in_registers(target) -> None:
+    from microtome.kernels.softmax import triton_path
 
-        kernel, dtype = triton_path._forward, "{dtype}"
-        pointers = dict.fromkeys(("q_ptr", "k_ptr", "v_ptr", "z_ptr"), "*" + dtype)
-        pointers |= dict.fromkeys(("bias_ptr", "factor_ptr", "entropy_ptr", "lse_ptr"), "*fp32")
-        pointers |= dict(mask_ptr="*i8", position_ptr="*i64", scale="fp32")
-        constants = dict.fromkeys([n for n in kernel.arg_names if n.startswith("HAS_")] + ["CAUSAL"], True)
-        constants |= dict(D_HEAD=128, BLOCK_D=128, BLOCK_M=triton_path.BLOCK_QUERY, BLOCK_N=triton_path.BLOCK_KEY)
-        constants["OPERAND"] = tl.float32 if dtype == "fp32" else tl.bfloat16
-        signature = {{n: "constexpr" if n in constants else pointers.get(n, "i32") for n in kernel.arg_names}}
-        places = {{(kernel.arg_names.index(n),): value for n, value in constants.items()}}
-        compiled = triton.compile(
-            ASTSource(fn=kernel, signature=signature, constexprs=places),
-            target=GPUTarget("cuda", {capability}, 32),
-            options=dict(num_stages=triton_path.STAGES),
-        )
-        print(compiled.metadata.shared, len(compiled.asm["cubin"]))
-        """,
-        TRITON_CACHE_DIR=str(tmp_path),
-    )
-    shared, machine_code = map(int, out.split())
-    assert shared <= 99 * 1024
-    assert machine_code > 0
+    for compiled in ahead_of_time.compile_for(list(triton_path.variants()), target):
+        assert compiled.shared <= 99 * 1024, compiled.variant.name
+        assert compiled.spilled == 0, compiled.variant.name

@@ -31,7 +31,7 @@ class HeadWeights:
     def _per_head(self, which: int) -> tuple[Tensor, Tensor | None]:
         """Weight [head d_model d_head] and bias [head d_head]."""
         weight, bias = self._projection(which)
-        heads = (self.n_heads, self.d_head)
+        heads = (self.n_heads, -1)
         return weight.unflatten(0, heads).transpose(1, 2), None if bias is None else bias.unflatten(0, heads)
 
     W_Q = property(lambda self: self._per_head(0)[0], doc="[head d_model d_head]")
@@ -44,4 +44,4 @@ class HeadWeights:
 
     @property
     def W_O(self) -> Float[Tensor, "head d_head d_model"]:
-        return self.o.weight.T.unflatten(0, (self.n_heads, self.d_head))
+        return self.o.weight.T.unflatten(0, (self.n_heads, -1))

@@ -16,6 +16,8 @@ from microtome.lab.zoo.parts import Context, Effective, Mixer, Shape
 from microtome.lab.zoo.points import Point, Recomputable
 
 Heads = Float[Tensor, "batch head pos d_head"]
+Features = Float[Tensor, "batch head pos feature"]
+"""Queries or keys as the pattern takes them: what they are mapped to, or they themselves."""
 Pattern = Float[Tensor, "batch head query key"]
 
 
@@ -45,7 +47,7 @@ class PatternMixer(HeadWeights, Mixer):
         z = self.hook_z(self._attend(q, k, v, context).transpose(1, 2))
         if self.hook_effective_pattern.watched or self.hook_row_entropy.watched:
             with torch.no_grad():
-                pattern = self._pattern(q, k, context)
+                pattern = self._summary(q, k, context)
             self.hook_effective_pattern.read(lambda: pattern)
             self.hook_row_entropy.read(lambda: row_entropy(pattern.abs()))
         return self.o(self._read(z, x, v))
@@ -56,10 +58,14 @@ class PatternMixer(HeadWeights, Mixer):
         return Effective(self._pattern(q, k, context), v, exact=True)
 
     @abstractmethod
-    def _pattern(self, q: Heads, k: Heads, context: Context) -> Pattern:
+    def _pattern(self, q: Features, k: Features, context: Context) -> Pattern:
         """What multiplies the values, written plainly; masked and future keys weigh nothing."""
 
-    def _fast(self, q: Heads, k: Heads, v: Heads, context: Context) -> Heads:
+    def _summary(self, q: Features, k: Features, context: Context) -> Pattern:
+        """What the readings show: the pattern, unless channels of a head have matrices of their own."""
+        return self._pattern(q, k, context)
+
+    def _fast(self, q: Features, k: Features, v: Heads, context: Context) -> Heads:
         """pattern @ values, by the quicker way."""
         return self._pattern(q, k, context) @ v
 
@@ -67,7 +73,7 @@ class PatternMixer(HeadWeights, Mixer):
         """What W_O reads: z of all heads side by side, unless the method does more to it."""
         return z.flatten(-2)
 
-    def _heads(self, x: Tensor, context: Context) -> tuple[Heads, Heads, Heads]:
+    def _heads(self, x: Tensor, context: Context) -> tuple[Features, Features, Heads]:
         """Queries, keys and values; a method that maps them first (features, rotations) extends this."""
         split = (self.n_heads, self.d_head)
         q = self.hook_q(self.q(x).unflatten(-1, split)).transpose(1, 2)
@@ -75,7 +81,7 @@ class PatternMixer(HeadWeights, Mixer):
         v = self.hook_v(self.v(x).unflatten(-1, split)).transpose(1, 2)
         return q, k, v
 
-    def _attend(self, q: Heads, k: Heads, v: Heads, context: Context) -> Heads:
+    def _attend(self, q: Features, k: Features, v: Heads, context: Context) -> Heads:
         if self.hook_pattern.watched:
             if self.hook_pattern.needs_path and torch.is_grad_enabled():
                 return self.hook_pattern.show(self._pattern(q, k, context))[0] @ v

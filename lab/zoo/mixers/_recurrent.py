@@ -23,6 +23,11 @@ class RecurrentMixer(Mixer):
 
     The readings give the mean of |A| over a head's channels, heads being d_model/n_heads channels in a row: exact
     as `effective_attention` has it, channel by channel, and a summary as the readings do.
+
+    Args:
+        shape: the model's.
+        width: channels of z; None gives d_model.
+        bias: whether W_O has a bias.
     """
 
     absent: ClassVar[Mapping[str, str]] = {
@@ -32,10 +37,11 @@ class RecurrentMixer(Mixer):
         "hook_k": "a recurrence has no keys",
     }
 
-    def __init__(self, shape: Shape):
+    def __init__(self, shape: Shape, *, width: int | None = None, bias: bool = True):
         super().__init__()
-        self.n_heads, self.d_head = shape.n_heads, head_width(shape)
-        self.o = nn.Linear(shape.d_model, shape.d_model)
+        width = shape.d_model if width is None else width
+        self.n_heads, self.d_head = shape.n_heads, head_width(shape) * width // shape.d_model
+        self.o = nn.Linear(width, shape.d_model, bias=bias)
         self.hook_v = Point("batch pos head d_head", "value")
         self.hook_z = Point("batch pos head d_head", "write")
 
@@ -63,6 +69,8 @@ class RecurrentMixer(Mixer):
     def _pattern(self, x: Channels, context: Context) -> Float[Tensor, "batch head query key"]:
         matrix = self.effective_attention(x, context).matrix
         return matrix.abs().unflatten(1, (self.n_heads, self.d_head)).mean(2)
+
+    b_O = property(lambda self: self.o.bias, doc="[d_model] or None")
 
     def _heads(self, x: Channels) -> Float[Tensor, "batch pos head d_head"]:
         return x.unflatten(-1, (self.n_heads, self.d_head))

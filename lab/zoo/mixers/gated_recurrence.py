@@ -12,16 +12,18 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from microtome.kernels.linear_recurrence import decay_matrix, linear_recurrence
 from microtome.lab.zoo.mixers._recurrent import Channels, RecurrentMixer, RecurrentPart
 from microtome.lab.zoo.parts import Context, Effective, Shape
 from microtome.lab.zoo.points import Point
+from microtome.lab.zoo.streaming import Moment, State, Streaming
 from microtome.lab.zoo.template import Template
 
 
-class GatedRecurrence(RecurrentMixer):
+class GatedRecurrence(RecurrentMixer, Streaming):
     """Padding leaves the state as it is."""
 
     def __init__(self, shape: Shape):
@@ -48,6 +50,17 @@ class GatedRecurrence(RecurrentMixer):
         forget, v = self._forget_and_values(x, context)
         matrix = decay_matrix(forget) * (1 - forget).mT[:, :, None]
         return Effective(matrix, v.mT[..., None], exact=True)
+
+    def start(self, batch: int) -> State:
+        """h [batch d_model]."""
+        return (self.o.weight.new_zeros(batch, len(self.o.weight)),)
+
+    def step(
+        self, x: Float[Tensor, "batch d_model"], state: State, moment: Moment
+    ) -> tuple[Float[Tensor, "batch d_model"], State]:
+        forget = torch.sigmoid(self.forget(x))
+        h = forget * state[0] + (1 - forget) * self.v(x)
+        return self.o(h * F.silu(self.gate(x))), (h,)
 
 
 @dataclass(frozen=True)

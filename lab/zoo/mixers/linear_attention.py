@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from microtome.lab.zoo.mixers._pattern import Heads, Pattern, PatternMixer
+from microtome.lab.zoo.mixers._pattern import Features, Heads, Pattern, PatternMixer
 from microtome.lab.zoo.parts import Context, MixerPart, Shape
 from microtome.lab.zoo.streaming import Moment, State, Streaming
 from microtome.lab.zoo.template import Template
@@ -25,24 +25,33 @@ CHUNK = 128
 class LinearAttention(PatternMixer, Streaming):
     """Multi-head linear attention of one layer; masked keys weigh nothing."""
 
-    def _heads(self, x: Tensor, context: Context) -> tuple[Heads, Heads, Heads]:
+    def features(self, x: Float[Tensor, "*axes d_head"]) -> Float[Tensor, "*axes feature"]:
+        """φ of queries or keys, non-negative."""
+        return F.elu(x) + 1
+
+    @property
+    def n_features(self) -> int:
+        """How many features φ has."""
+        return self.d_head
+
+    def _heads(self, x: Tensor, context: Context) -> tuple[Features, Features, Heads]:
         """φ(q), φ(k) and v."""
         q, k, v = super()._heads(x, context)
-        q, k = F.elu(q) + 1, F.elu(k) + 1
+        q, k = self.features(q), self.features(k)
         if context.mask is not None:
             k = k * context.mask[:, None, :, None]
         return q, k, v
 
-    def _pattern(self, q: Heads, k: Heads, context: Context) -> Pattern:
+    def _pattern(self, q: Features, k: Features, context: Context) -> Pattern:
         weights = q @ k.mT
         if self.causal:
             weights = weights.tril()
         return weights / _positive(weights.sum(-1, keepdim=True))
 
-    def _fast(self, q: Heads, k: Heads, v: Heads, context: Context) -> Heads:
+    def _fast(self, q: Features, k: Features, v: Heads, context: Context) -> Heads:
         return self._chunked(q, k, v) if q.shape[2] > CHUNK else self._pattern(q, k, context) @ v
 
-    def _chunked(self, q: Heads, k: Heads, v: Heads) -> Heads:
+    def _chunked(self, q: Features, k: Features, v: Heads) -> Heads:
         ones = torch.ones_like(v[..., :1])
         v = torch.cat([v, ones], dim=-1)  # the last column sums up to the normaliser
         if not self.causal:
@@ -56,14 +65,14 @@ class LinearAttention(PatternMixer, Streaming):
         return torch.cat(outputs, dim=2)
 
     def start(self, batch: int) -> State:
-        """Σ φ(k)vᵀ with Σ φ(k) as its last column, [batch head d_head d_head+1]."""
-        return (self.o.weight.new_zeros(batch, self.n_heads, self.d_head, self.d_head + 1),)
+        """Σ φ(k)vᵀ with Σ φ(k) as its last column, [batch head feature d_head+1]."""
+        return (self.o.weight.new_zeros(batch, self.n_heads, self.n_features, self.d_head + 1),)
 
     def step(
         self, x: Float[Tensor, "batch d_model"], state: State, moment: Moment
     ) -> tuple[Float[Tensor, "batch d_model"], State]:
         q, k, v = (linear(x).unflatten(-1, (self.n_heads, self.d_head)) for linear in (self.q, self.k, self.v))
-        q, k = F.elu(q) + 1, F.elu(k) + 1
+        q, k = self.features(q), self.features(k)
         sums = state[0] + k[..., None] * F.pad(v, (0, 1), value=1.0)[..., None, :]
         z = (q[..., None, :] @ sums)[..., 0, :]
         return self.o((z[..., :-1] / _positive(z[..., -1:])).flatten(-2)), (sums,)

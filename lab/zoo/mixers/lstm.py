@@ -10,15 +10,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from microtome.kernels.linear_recurrence import decay_matrix
 from microtome.lab.zoo.mixers._recurrent import Channels, RecurrentMixer, RecurrentPart
 from microtome.lab.zoo.parts import Context, Effective, Shape
+from microtome.lab.zoo.streaming import Moment, State, Streaming
 from microtome.lab.zoo.template import Template
 
 
-class LSTMMixer(RecurrentMixer):
+class LSTMMixer(RecurrentMixer, Streaming):
     """One LSTM layer of d_model units; padding leaves its state as it is.
 
     torch's LSTM is fused: its gates and values are not on the path, and `hook_v` is absent.
@@ -42,6 +44,17 @@ class LSTMMixer(RecurrentMixer):
         ratio = torch.where(cells.abs() > 1e-8, torch.tanh(cells) / cells, torch.ones_like(cells))
         matrix = (outputs * ratio).mT[..., None] * decay_matrix(forgets) * inputs.mT[:, :, None]
         return Effective(matrix, candidates.mT[..., None], exact=True)
+
+    def start(self, batch: int) -> State:
+        """h and c [batch d_model]."""
+        zero = self.o.weight.new_zeros(batch, self.lstm.hidden_size)
+        return zero, zero
+
+    def step(
+        self, x: Float[Tensor, "batch d_model"], state: State, moment: Moment
+    ) -> tuple[Float[Tensor, "batch d_model"], State]:
+        state = torch.lstm_cell(x, state, *self.lstm.all_weights[0])
+        return self.o(state[0]), state
 
     def _unrolled(self, x: Channels, context: Context) -> list[Tensor]:
         """Input and forget gates, candidates, output gates and c of every position, step by step."""

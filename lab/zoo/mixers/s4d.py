@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from microtome.kernels.toeplitz import toeplitz
 from microtome.lab.zoo.mixers._recurrent import Channels, RecurrentMixer, RecurrentPart
 from microtome.lab.zoo.parts import Context, Effective, Shape
+from microtome.lab.zoo.streaming import Moment, State, Streaming
 from microtome.lab.zoo.template import Template
 
 
-class S4DMixer(RecurrentMixer):
+class S4DMixer(RecurrentMixer, Streaming):
     """Convolution of every channel with a kernel as long as the input, by FFT. Padding counts as zeros."""
 
     def __init__(self, options: "Part", shape: Shape):
@@ -37,12 +38,20 @@ class S4DMixer(RecurrentMixer):
 
     def kernel(self, n: int) -> Float[Tensor, "channel lag"]:
         """K_l for l = 0 … n − 1, D included at lag 0."""
+        z, hold = self._held()
+        weight = torch.view_as_complex(self.c) * hold
+        # e^{z·l} = e^{z·width·i} e^{z·j} with l = width·i + j: about 2√n exponentials a state, and a matrix product.
+        width = math.isqrt(n - 1) + 1
+        near = (z[..., None] * torch.arange(width, device=z.device)).exp()
+        far = (z[..., None] * torch.arange(0, n, width, device=z.device)).exp()
+        response = 2 * ((weight[..., None] * far).mT @ near).real.flatten(1)[:, :n]
+        return torch.cat([response[:, :1] + self.d[:, None], response[:, 1:]], dim=1)
+
+    def _held(self) -> tuple[Tensor, Tensor]:
+        """Δa and (e^{Δa} − 1)/a, complex [channel pair]."""
         a = torch.complex(-self.log_decay.exp(), self.frequency)
         z = self.log_dt.exp()[:, None] * a
-        weight = torch.view_as_complex(self.c) * torch.expm1(z) / a
-        powers = (z[..., None] * torch.arange(n, device=z.device)).exp()
-        response = 2 * torch.einsum("cs,csl->cl", weight, powers).real
-        return torch.cat([response[:, :1] + self.d[:, None], response[:, 1:]], dim=1)
+        return z, torch.expm1(z) / a
 
     def _states(self, x: Channels, context: Context) -> Channels:
         u, n = self._inputs(x, context), context.n
@@ -62,6 +71,18 @@ class S4DMixer(RecurrentMixer):
         table = torch.cat([kernel.flip(1), torch.zeros_like(kernel[:, 1:])], dim=1)  # t_{j−i} = K_{i−j}
         matrix = toeplitz(table).expand(x.shape[0], -1, -1, -1)
         return Effective(matrix, self._inputs(x, context).mT[..., None], exact=True)
+
+    def start(self, batch: int) -> State:
+        """x, real and imaginary parts, [batch channel pair 2]."""
+        return (self.o.weight.new_zeros(batch, *self.c.shape),)
+
+    def step(
+        self, x: Float[Tensor, "batch d_model"], state: State, moment: Moment
+    ) -> tuple[Float[Tensor, "batch d_model"], State]:
+        z, hold = self._held()
+        h = z.exp() * torch.view_as_complex(state[0]) + hold * x[..., None]
+        y = 2 * (torch.view_as_complex(self.c) * h).sum(-1).real + self.d * x
+        return self.o(F.gelu(y)), (torch.view_as_real(h),)
 
 
 @dataclass(frozen=True)

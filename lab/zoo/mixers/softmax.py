@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from microtome.kernels import softmax as kernel
@@ -45,7 +45,8 @@ class SoftmaxMixer(HeadWeights, Streaming, Mixer):
             self.k = nn.Linear(shape.d_model, width, bias=options.bias)
             self.v = nn.Linear(shape.d_model, width, bias=options.bias)
         self.fused_qkv = options.fused_qkv
-        self.o = nn.Linear(width, shape.d_model, bias=options.bias)
+        output_bias = options.bias if options.output_bias is None else options.output_bias
+        self.o = nn.Linear(width, shape.d_model, bias=output_bias)
         self.hook_q = Point("batch pos head d_head", "query")
         self.hook_k = Point("batch pos head d_head", "key")
         self.hook_v = Point("batch pos head d_head", "value")
@@ -110,6 +111,8 @@ class SoftmaxMixer(HeadWeights, Streaming, Mixer):
         return z if edited else self._fused(q, k, v, context)
 
     def _fused(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
+        if context.attend is not None:
+            return context.attend(q, k, v, self.scale)
         if context.bias is None and context.mask is None and context.rows is None and self.scale > 0:
             # What the kernel would call; its checks of arguments cost as much as a short sequence's attention.
             return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal, scale=self.scale)
@@ -126,11 +129,18 @@ class SoftmaxMixer(HeadWeights, Streaming, Mixer):
         scores = q @ k.transpose(-1, -2) * self.scale
         if context.bias is not None:
             scores = scores + context.bias
+        scores = self._adjusted(scores, context.queries(q.device))
         if self.causal:
             future = torch.arange(context.n, device=q.device) > context.queries(q.device)[:, None]
             scores = scores.masked_fill(future, -torch.inf)
         if context.mask is not None:
             scores = scores.masked_fill(~context.mask[:, None, None, :], -torch.inf)
+        return scores
+
+    def _adjusted(
+        self, scores: Float[Tensor, "batch head query key"], queries: Int[Tensor, " query"]
+    ) -> Float[Tensor, "batch head query key"]:
+        """Scores of the queries at these positions against keys 0, 1, …; mixers that change them override this."""
         return scores
 
     def _pattern(self, scores: Tensor, context: Context) -> Float[Tensor, "batch head query key"]:
@@ -185,6 +195,7 @@ class SoftmaxMixer(HeadWeights, Streaming, Mixer):
         bias = moment.bias(x.device)
         if bias is not None:
             scores = scores + bias[:, None]
+        scores = self._adjusted(scores, torch.tensor([moment.t], device=x.device))
         row = Context(moment.position, moment.t + 1, rows=slice(moment.t, moment.t + 1), shared=moment.shared)
         z = self._weigh(self._pattern(scores, row), row) @ values
         return self.o(z[:, :, 0].flatten(-2)), (keys, values)
@@ -202,6 +213,7 @@ class Part(MixerPart):
         d_head: width of a head; None gives d_model / n_heads.
         scale: what the scores are multiplied by; None gives 1/√d_head.
         bias: whether the four projections have biases.
+        output_bias: whether the last of them has one; None for as the others.
         fused_qkv: one matrix for queries, keys and values, as ViT has it (so a reparametrisation sees one weight).
     """
 
@@ -217,6 +229,7 @@ class Part(MixerPart):
     d_head: int | None = None
     scale: float | None = None
     bias: bool = True
+    output_bias: bool | None = None
     fused_qkv: bool = False
 
     def head_width(self, shape: Shape) -> int:

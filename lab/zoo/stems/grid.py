@@ -19,7 +19,7 @@ class GridModel(SequenceModel):
         stem, d_model = spec.stem, spec.shape.d_model
         self.n_out = stem.n_classes
         self.embed = nn.Conv2d(stem.channels, d_model, stem.patch, stride=stem.patch)
-        if stem.pool == "cls":
+        if stem.pool == "cls" or stem.idle_cls:
             self.cls = nn.Parameter(torch.randn(d_model) * 0.02)
         self.unembed = nn.Linear(d_model, stem.n_classes) if stem.n_classes else nn.Identity()
         self._finish()
@@ -47,7 +47,8 @@ class GridModel(SequenceModel):
 class Part:
     """Square images of `image_size` pixels cut into `patch`-sized squares.
 
-    `pool`: read the class token, or the mean over patches. `n_classes` 0 gives features.
+    `pool`: read the class token, or the mean over patches. `n_classes` 0 gives features. `idle_cls` keeps a class token
+    that no input gets beside the mean, as the published SLAB models do, so that parameters can be counted alike.
     """
 
     image_size: int = 224
@@ -55,6 +56,7 @@ class Part:
     channels: int = 3
     n_classes: int = 1000
     pool: Literal["cls", "mean"] = "cls"
+    idle_cls: bool = False
 
     @property
     def n_positions(self) -> int:

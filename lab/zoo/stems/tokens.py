@@ -10,14 +10,32 @@ from microtome.lab.zoo.config import Spec
 from microtome.lab.zoo.transformer import SequenceModel
 
 
+class FactorisedEmbedding(nn.Module):
+    """Token ids through a narrow table and a linear map (ALBERT, Lan et al. 2020): V·E + E·H weights for V·H."""
+
+    def __init__(self, d_vocab: int, d_embed: int, d_model: int):
+        super().__init__()
+        self.table, self.up = nn.Embedding(d_vocab, d_embed), nn.Linear(d_embed, d_model)
+
+    def forward(self, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
+        return self.up(self.table(tokens))
+
+    @property
+    def weight(self) -> Float[Tensor, "d_vocab d_model"]:
+        """The product, as one table."""
+        return self.up(self.table.weight)
+
+
 class TokenModel(SequenceModel):
     """A language model or a token classifier, causal or bidirectional, with TransformerLens' weight names."""
 
     def __init__(self, spec: Spec):
         super().__init__(spec)
         self.n_out = spec.stem.d_vocab
-        self.embed = nn.Embedding(spec.stem.d_vocab, spec.shape.d_model)
+        self.embed = spec.stem.table(spec.shape.d_model)
         self.unembed = nn.Linear(spec.shape.d_model, spec.stem.d_vocab, bias=spec.stem.unembed_bias)
+        if spec.stem.tied:
+            self.unembed.weight = self.embed.weight
         self._finish()
 
     def forward(
@@ -86,12 +104,30 @@ class TokenModel(SequenceModel):
 
 @dataclass(frozen=True)
 class Part:
-    """`d_vocab` tokens; `unembed_bias` as TransformerLens has it."""
+    """Options of a token model.
+
+    Attributes:
+        d_vocab: how many tokens there are.
+        unembed_bias: whether the unembedding has one, as in TransformerLens.
+        d_embed: E, the width of a factorised embedding; None gives one table as wide as the stream.
+        tied: whether the unembedding is the embedding's table, which must then be as wide as the stream.
+    """
 
     d_vocab: int
     unembed_bias: bool = True
+    d_embed: int | None = None
+    tied: bool = False
+
+    def table(self, d_model: int) -> nn.Module:
+        """The embedding."""
+        if self.d_embed is None:
+            return nn.Embedding(self.d_vocab, d_model)
+        return FactorisedEmbedding(self.d_vocab, self.d_embed, d_model)
 
     def build(self, spec: Spec) -> TokenModel:
-        if self.d_vocab < 1:
-            raise ValueError(f"d_vocab must be at least 1, not {self.d_vocab}.")
+        for name, value in (("d_vocab", self.d_vocab), ("d_embed", self.d_embed)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}.")
+        if self.tied and self.d_embed is not None:
+            raise ValueError("a factorised embedding (d_embed) is no table that the unembedding could be tied to.")
         return TokenModel(spec)

@@ -145,3 +145,25 @@ def test_published_learners_have_the_published_parameters(variant, parameters):
 def test_the_best_published_learner_has_its_head_width():
     model = zoo.build("icl_linear_algorithms")
     assert (model.cfg.n_layers, model.cfg.d_model, model.cfg.n_heads, model.cfg.d_head) == (16, 512, 4, 32)
+
+
+def test_a_mixer_refuses_positions_that_it_cannot_use():
+    with pytest.raises(ValueError, match="mixer 'lstm' cannot use position 'rope', which gives rotation"):
+        zoo.sequence(d_vocab=5, mixer="lstm", position="rope")
+    with pytest.raises(ValueError, match="mixer 'linformer' looks at the whole input, so that it needs causal=False"):
+        zoo.sequence(d_vocab=5, mixer="linformer")
+
+
+def test_layers_may_have_mixers_of_their_own():
+    mixed = ["softmax", {"name": "local", "block": 4}, "linear_attention"]
+    depth = {"name": "by_layer", "mixers_by_layer": mixed}
+    model = zoo.sequence(d_vocab=5, depth=depth, d_model=8, n_heads=2, n_layers=3, n_ctx=16)
+    assert [type(mixer).__name__ for mixer in model.mixers()] == ["SoftmaxMixer", "LocalMixer", "LinearAttention"]
+    assert zoo.sequence(**model.spec.describe()).spec == model.spec
+    with pytest.raises(ValueError, match="needs one mixer a layer: 2 layers, 3 mixers"):
+        zoo.sequence(d_vocab=5, depth=depth, n_layers=2)
+    with pytest.raises(ValueError, match="'urpe' shares a module between all layers"):
+        zoo.sequence(d_vocab=5, depth={"name": "by_layer", "mixers_by_layer": ["urpe", "softmax"]}, n_layers=2)
+    depth = {"name": "by_layer", "mixers_by_layer": ["softmax", "lstm"]}
+    with pytest.raises(ValueError, match="mixer 'lstm' reads from left to right"):
+        zoo.sequence(d_vocab=5, depth=depth, n_layers=2, causal=False)

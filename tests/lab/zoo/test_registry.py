@@ -62,7 +62,7 @@ def test_private_files_are_no_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_unknown_slots_and_parts_are_refused_with_what_is_allowed() -> None:
     with pytest.raises(ValueError, match=r"'mixer' \(did you mean mixers\?\); the slots are .*mixers, positions"):
         registry.names("mixer")
-    with pytest.raises(ValueError, match=r"'sofmax' \(did you mean softmax\?\); there are .*softmax"):
+    with pytest.raises(ValueError, match=r"'sofmax' \(did you mean softmax or power_softmax\?\); there are .*softmax"):
         registry.load("mixers", "sofmax")
 
 

@@ -1,10 +1,10 @@
-"""The score transform: which logits s_ij a query row sees, and what its probabilities are multiplied by.
+"""The score transform: which scores s_ij a query row sees, and what softmax's probabilities are multiplied by.
 
     s_ij = scale · q_i·k_j + bias_ij     where key j is allowed for row i, else −∞
     A_ij = softmax_j(s_ij) · factor_ij
 
 (scaled dot products: Vaswani et al. 2017, eq. 1; bias: relative positions, Raffel et al. 2020, Press et al.
-2022; factor: URPE, Luo et al. 2022, eq. 4). Every path of this package reads the same checked record.
+2022; factor: URPE, Luo et al. 2022, eq. 4). Every path of every weighting reads the same checked record.
 """
 
 import math
@@ -28,6 +28,16 @@ class ScoreTransform:
     causal: bool = False
     mask: Tensor | None = None
     positions: Tensor | None = None
+
+    def scores(self, q: Tensor, k: Tensor) -> Tensor:
+        """s [batch, head, query, key] in full, −∞ where a row may not look; differentiable."""
+        s = self.scale * (q @ k.mT)
+        if self.bias is not None:
+            s = s + self.bias
+        if self.mask is not None:
+            s = s.masked_fill(~self.mask[:, None, None, :], -torch.inf)
+        future = self.future(slice(0, q.shape[2]), slice(0, k.shape[2]), q.device)
+        return s if future is None else s.masked_fill(future, -torch.inf)
 
     def future(self, rows: slice, keys: slice, device: torch.device) -> Tensor | None:
         """[row, key] True where causality forbids that key to that row; None without causality."""

@@ -1,0 +1,204 @@
+"""The efficient transformers of "Long Range Arena" (Tay et al. 2020), each where it must be softmax attention, and what
+sets it apart; what all mixers promise stands in test_mixer_laws.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from microtome.kernels.random_features import directions, positive_features
+from microtome.lab import zoo
+from microtome.lab.zoo.mixers import _lsh
+
+SIZES = {"d_vocab": 11, "d_model": 16, "n_heads": 2, "n_layers": 1, "position": "none"}
+
+
+def layer(name, n_ctx=64, causal=False, **options):
+    return zoo.sequence(mixer={"name": name, **options}, n_ctx=n_ctx, causal=causal, **SIZES).double()
+
+
+def draw(n, generator):
+    return torch.randint(11, (2, n), generator=generator)
+
+
+def heads(model, tokens):
+    cache = model.run_with_cache(tokens)[1]
+    return *(cache[name, 0].transpose(1, 2) for name in "qkv"), cache["z", 0].transpose(1, 2)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("local", {"block": 40}),
+        ("bigbird", {"block": 8, "random": 5}),
+        ("bigbird", {"block": 40, "random": 0}),
+        ("longformer", {"window": 100}),
+        ("sparse", {"block": 40}),
+        ("sparse", {"block": 4, "summary": 4}),
+    ],
+)
+def test_patterns_that_show_everything_are_softmax_attention(name, options, causal, generator):
+    """BigBird of five blocks with five draws each may miss one: the rest is still softmax over what it sees."""
+    model, tokens = layer(name, causal=causal, **options), draw(40, generator)
+    q, k, v, z = heads(model, tokens)
+    places = torch.arange(40)
+    sees = model.blocks[0].attn.sees(places, places, 40)
+    everything = torch.ones(40, 40, dtype=torch.bool)
+    if causal:
+        sees, everything = sees.tril(), everything.tril()
+    if not options.get("random"):
+        assert torch.equal(sees, everything)
+    wanted = F.scaled_dot_product_attention(q, k, v, attn_mask=sees)
+    torch.testing.assert_close(z, wanted, atol=1e-12, rtol=1e-10)
+
+
+def test_sinkhorn_with_one_block_gives_twice_softmax_attention(generator):
+    q, k, v, z = heads(layer("sinkhorn", block=40), draw(40, generator))
+    torch.testing.assert_close(z, 2 * F.scaled_dot_product_attention(q, k, v), atol=1e-12, rtol=1e-10)
+
+
+def test_sinkhorn_balances_rows_and_columns(generator):
+    model = layer("sinkhorn", block=8, iterations=60)
+    q, k, _, _ = heads(model, draw(40, generator))
+    r = model.blocks[0].attn.sort(q, k, torch.ones(2, 40, dtype=torch.bool))
+    assert r.shape == (2, 2, 5, 5)
+    torch.testing.assert_close(r.sum(-1), torch.ones(2, 2, 5).double(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(r.sum(-2), torch.ones(2, 2, 5).double(), atol=1e-6, rtol=0)
+
+
+def test_the_sparse_mask_has_the_published_entries():
+    sparse = layer("sparse", causal=True, block=50, summary=10, n_ctx=200).blocks[0].attn
+    places = torch.arange(200)
+    assert int(sparse.sees(places, places, 200).tril().sum()) == 8400
+
+
+def test_local_attention_never_leaves_its_block_at_any_depth(generator):
+    model = zoo.sequence(mixer={"name": "local", "block": 8}, n_ctx=32, causal=False, **{**SIZES, "n_layers": 4})
+    tokens = draw(32, generator)
+    changed = tokens.clone()
+    changed[:, 16:24] = (changed[:, 16:24] + 1) % 11
+    same = (model(tokens) == model(changed)).all(-1)
+    assert same[:, :16].all()
+    assert same[:, 24:].all()
+    assert not same[:, 16:24].any()
+
+
+def test_linformer_with_unit_projections_is_softmax_attention(generator):
+    model = layer("linformer", n_ctx=20, rank=20)
+    with torch.no_grad():
+        model.blocks[0].attn.e.copy_(torch.eye(20))
+    q, k, v, z = heads(model, draw(20, generator))
+    torch.testing.assert_close(z, F.scaled_dot_product_attention(q, k, v), atol=1e-12, rtol=1e-10)
+
+
+def test_linformer_s_matrix_has_the_rank_that_it_says(generator):
+    effective = layer("linformer", rank=3).effective_attention(draw(50, generator))[0]
+    assert (torch.linalg.matrix_rank(effective.matrix) == 3).all()
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_reformer_with_one_bucket_is_shared_key_attention(causal, rounds, generator):
+    model, tokens = layer("reformer", causal=causal, n_buckets=1, rounds=rounds), draw(30, generator)
+    cache = model.run_with_cache(tokens)[1]
+    q, v = (cache[name, 0].transpose(1, 2) for name in "qv")
+    scores = q @ F.normalize(q, dim=-1).mT * 8**-0.5
+    scores.diagonal(dim1=-2, dim2=-1).fill_(-1e5)
+    if causal:
+        scores = scores.masked_fill(torch.ones(30, 30, dtype=torch.bool).triu(1), -torch.inf)
+    torch.testing.assert_close(cache["z", 0].transpose(1, 2), scores.softmax(-1) @ v, atol=1e-12, rtol=1e-10)
+
+
+def test_reformer_s_chunks_hold_every_position_once_in_its_bucket_and_order(generator):
+    bucket = torch.randint(6, (2, 3, 41), generator=generator)
+    found = _lsh.layout(bucket, 6, 4)
+    assert torch.equal(found.members.gather(-1, found.slots), torch.arange(41).expand(2, 3, 41))
+    assert ((found.members < 41).sum(-1) == 41).all()
+    for chunk in found.members[0, 0].unflatten(0, (-1, 4)):
+        real = chunk[chunk < 41]
+        assert len(set(bucket[0, 0, real].tolist())) <= 1
+        assert real.tolist() == sorted(real.tolist())
+
+
+def test_reformer_groups_alike_vectors(generator):
+    """Angular hashing: a vector and a copy turned by little share a bucket more often than two at random."""
+    x = torch.randn(1, 1, 400, 8, generator=generator)
+    near = x + 0.05 * torch.randn(1, 1, 400, 8, generator=generator)
+    r = torch.randn(1, 8, 8, generator=generator)
+    own, close, other = (_lsh.buckets(each, r, None) for each in (x, near, x.roll(1, 2)))
+    assert (own == close).float().mean() > 0.85 > 0.3 > (own == other).float().mean()
+
+
+def test_performer_s_error_falls_with_the_root_of_the_number_of_features():
+    """Mean squared error at 16 times the features is 1/16. The 4,000 estimates of one pair are independent; at these
+    lengths their squared errors have a kurtosis below 30, so that the ratio's logarithm deviates by less than 0.12 and
+    [1/32, 1/8] lies more than 5.5 deviations away: a false alarm below 1e-7."""
+    generator = torch.Generator().manual_seed(4)
+    q, k = 0.5 * F.normalize(torch.randn(2, 1, 16, generator=generator, dtype=torch.float64), dim=-1)
+    errors = {}
+    for m in (16, 256):
+        w = directions(m * 4000, 16, generator, orthogonal=False).unflatten(0, (4000, m))
+        estimates = (positive_features(q.expand(4000, 1, 16), w) * positive_features(k.expand(4000, 1, 16), w)).sum(-1)
+        errors[m] = (estimates - (q * k).sum().exp()).square().mean()
+    assert 1 / 32 < errors[256] / errors[16] < 1 / 8
+
+
+def test_performer_comes_near_softmax_attention(generator):
+    model = layer("performer", n_features=8192)
+    q, k, v, z = heads(model, draw(30, generator))
+    exact = F.scaled_dot_product_attention(q, k, v)
+    assert (z - exact).norm() / exact.norm() < 0.05
+
+
+def test_a_synthesizer_without_learned_scores_is_softmax_attention(generator):
+    for rank in (None, 4):
+        model = layer("synthesizer", rank=rank)
+        with torch.no_grad():
+            model.blocks[0].attn.r.zero_()
+        q, k, v, z = heads(model, draw(30, generator))
+        torch.testing.assert_close(z, F.scaled_dot_product_attention(q, k, v), atol=1e-12, rtol=1e-10)
+
+
+def test_global_tokens_look_through_maps_of_their_own(generator):
+    model, tokens = layer("longformer", window=5, n_global=2), draw(30, generator)
+    attention = model.blocks[0].attn
+    assert not model.effective_attention(tokens)[0].exact
+    seen = {}
+    handle = attention.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
+    wrote = model.run_with_cache(tokens)[1]["attn_out", 0]
+    handle.remove()
+    maps = (attention.q_global, attention.k_global, attention.v_global)
+    q, k, v = (each(seen["x"]).unflatten(-1, (2, 8)).transpose(1, 2) for each in maps)
+    wanted = attention.o(F.scaled_dot_product_attention(q[:, :, :2], k, v).transpose(1, 2).flatten(-2))
+    torch.testing.assert_close(wrote[:, :2], wanted, atol=1e-12, rtol=1e-10)
+    places = torch.arange(30)
+    sees = attention.sees(places, places, 30)
+    assert sees[:2].all()
+    assert sees[:, :2].all()
+    assert sees[20].nonzero()[:, 0].tolist() == [0, 1, 18, 19, 20, 21, 22]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("local", {"block": 0}, "block must be at least 1, not 0"),
+        ("sparse", {"summary": 60}, "summary between 0 and block, not 50 and 60"),
+        ("bigbird", {"random": -1}, "random at least 0, not 64 and -1"),
+        ("longformer", {"window": 0}, "window must be at least 1 and n_global at least 0, not 0 and 0"),
+        ("linformer", {"rank": 0}, "rank must be at least 1, not 0"),
+        ("synthesizer", {"rank": 0}, "rank must be at least 1, not 0"),
+        ("reformer", {"n_buckets": 3}, "n_buckets must be even or 1, and rounds at least 1, not 3 and 1"),
+        ("sinkhorn", {"iterations": 0}, "block and iterations must be at least 1, not 50 and 0"),
+        ("performer", {"features": "cosine"}, "features are one of positive, relu, at least 1 of them"),
+    ],
+)
+def test_impossible_options_get_a_sentence(untyped, name, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        layer(name, **options)
+
+
+def test_linformer_and_sinkhorn_refuse_to_be_causal():
+    for name in ("linformer", "sinkhorn"):
+        with pytest.raises(ValueError, match="looks at the whole input, so that it needs causal=False"):
+            layer(name, causal=True)
