@@ -80,7 +80,8 @@ def attention_with_entropy(
 
     Entropy (nats) and lse = log Σ_j exp s_ij are those of the softmax, before `factor`; they come in float32
     (float64 for float64 inputs). A row with no key has z = 0, entropy 0 and lse −∞. All three are
-    differentiable once.
+    differentiable once. On the CPU, without bias, factor and positions, it is two fused passes, and torch's fused
+    backward where only z is differentiated.
     """
     check_values(k, v)
     transform = score_transform(
@@ -152,13 +153,15 @@ class _Attention(torch.autograd.Function):
 
                 out = triton_path.backward((q, k, v), Statistics(*saved), Statistics(*grads), ctx.transform)
                 return *out, None, None, None, None
-            out = blockwise.backward(
+            inputs, saved, grad = (
                 _cast((q, k, v), wide),
                 Statistics(*_cast(saved, wide)),
                 Statistics(*_cast(grads, wide)),
-                ctx.transform,
-                ctx.needs_input_grad[3:5],
             )
+            if grad[1:] == (None, None) and grad.z is not None and fused.supports(q, ctx.transform):
+                out = *fused.backward(inputs, saved, grad.z, ctx.transform), None, None
+            else:
+                out = blockwise.backward(inputs, saved, grad, ctx.transform, ctx.needs_input_grad[3:5])
         inputs = (q, k, v, bias, factor)
         return *(None if g is None else g.to(x.dtype) for g, x in zip(out, inputs, strict=True)), None, None
 
@@ -180,10 +183,10 @@ def _forward(q: Tensor, k: Tensor, v: Tensor | None, transform: ScoreTransform, 
 
         return triton_path.forward(q, k, v, transform)
     dtype, (q, k, v) = q.dtype, _cast((q, k, v), accumulation_dtype(q.dtype))
-    if v is None and fused.supports(q, transform):
-        found = fused.row_statistics(q, k, transform)
+    if statistics and fused.supports(q, transform):
+        found = fused.forward(q, k, v, transform)
         if fused.precise(found):
-            return found
+            return found if v is None else found._replace(z=found.z.to(dtype))
     z, entropy, lse = blockwise.forward(q, k, v, transform, statistics)
     return Statistics(None if z is None else z.to(dtype), entropy, lse)
 

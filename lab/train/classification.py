@@ -44,7 +44,8 @@ class SequenceLabels:
         wanted = (*batch.targets.shape, self.task.n_classes)
         if logits.shape != wanted:
             raise ValueError(
-                f"the model gives {list(logits.shape)}; a classifier here gives logits [batch n_classes] = {list(wanted)}."
+                f"the model gives {list(logits.shape)}; a classifier here gives logits "
+                f"[batch n_classes] = {list(wanted)}."
             )
         return F.cross_entropy(logits, batch.targets)
 

@@ -7,7 +7,7 @@ import torch
 
 from microtome.kernels import softmax
 from microtome.kernels.scores import tiles, transform
-from microtome.kernels.softmax import dispatch
+from microtome.kernels.softmax import dispatch, fused
 
 SIZES = (1, 2, 63, 100, 257)
 TRANSFORMS = tuple(itertools.product((False, True), repeat=4))
@@ -49,9 +49,11 @@ def expected(q, k, v, terms):
 
 @pytest.fixture(params=["whole", "tiles"])
 def path(request, monkeypatch) -> str:
-    """Either path on problems of test size; tiles cut far below a problem, so that every seam is met."""
+    """Either path on problems of test size; tiles cut far below a problem, so that every seam is met, and no fused pass."""
     monkeypatch.setattr(dispatch, "WHOLE_SCORES", 1 << 40 if request.param == "whole" else 0)
     monkeypatch.setattr(tiles, "TILE_ELEMENTS", 3000)
+    if request.param == "tiles":
+        monkeypatch.setattr(fused, "_OPERATOR", None)
     return request.param
 
 
@@ -97,6 +99,7 @@ def test_gradients_of_every_input_are_the_equations(generator, path, flags) -> N
 @pytest.mark.parametrize("flags", TRANSFORMS, ids=name)
 def test_gradcheck(generator, monkeypatch, flags) -> None:
     monkeypatch.setattr(tiles, "TILE_ELEMENTS", 8)
+    monkeypatch.setattr(fused, "_OPERATOR", None)
     q, k, v, terms = draw(generator, 4, flags, batch=1, head=2, d_head=2)
     # Masks that leave every row a key: finite differences need a finite lse.
     terms["mask"] = None if terms["mask"] is None else torch.tensor([[True, False, True, False]])

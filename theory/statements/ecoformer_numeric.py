@@ -1,4 +1,4 @@
-"""Binary codes in attention: positive weights, exact identities of bits, hash learning bit by bit, and energy.
+"""Binary codes in attention: positive weights, exact identities of bits, and energy.
 
 Source: Liu et al., "EcoFormer: Energy-Saving Attention with Linear Complexity" (2022).
 """
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from microtome.kernels import binary_hash
 from microtome.kernels.binary_hash import energy
-from microtome.lab.zoo.mixers import _hashing
 from microtome.theory.claim import Claim
 from microtome.theory.evidence import Check, Control, Evidence
 from microtome.theory.statement import Statement
@@ -27,16 +26,6 @@ POSITIVE = Statement(
     text="⟨h, h'⟩ = b − 2·Hamming(h, h') for all codes, so that ⟨h, h'⟩ + c > 0 for c > b, and for no smaller c.",
     hypotheses=(f"all pairs of codes of 1 to {ALL_BITS} bits",),
     source=f"{_PAPER}, equations 3 and 8",
-    slug="ecoformer",
-)
-BITWISE = Statement(
-    name="a bit's update never raises its loss",
-    text="Keeping a bit's new weights only where the loss with hard signs falls, no update raises it.",
-    hypotheses=(
-        f"{BITS} bits, {ANCHORS} anchors, {EXAMPLES} examples of {TOKENS} clustered tokens with a common offset",
-        "the fitted weights alone would raise it for some bit",
-    ),
-    source=f"{_PAPER}, section 4.3",
     slug="ecoformer",
 )
 COST = Statement(
@@ -93,26 +82,6 @@ def _positive(budget: str, seed: int) -> Evidence:
     )
 
 
-def _bitwise(budget: str, seed: int) -> Evidence:
-    generator = torch.Generator().manual_seed(seed)
-    tokens, _ = clustered(EXAMPLES, generator)
-    _, losses = _hashing.learn(tokens.double(), BITS, ANCHORS, generator)
-    kept = [(loss.kept - loss.before).max().item() for loss in losses]
-    proposed = [(loss.proposed - loss.before).max().item() for loss in losses]
-    name = "largest rise of a bit's loss"
-    return Evidence(
-        kind="numeric",
-        statement=BITWISE,
-        checks=(
-            Check(name, max(kept), "<=", 0),
-            Check("bits whose loss falls", sum(rise < 0 for rise in kept), ">=", 1),
-        ),
-        control=Control("new weights kept whatever they do", (Check(name, max(proposed), "<=", 0),)),
-        seed=seed,
-        budget=budget,
-    )
-
-
 def _cost(budget: str, seed: int) -> Evidence:
     hashed = [energy.hashed(n, WIDTH, ANCHORS, BITS).picojoules for n in (COST_TOKENS, 2 * COST_TOKENS)]
     softmax = [energy.softmax(n, WIDTH).picojoules for n in (COST_TOKENS, 2 * COST_TOKENS)]
@@ -132,6 +101,5 @@ def _cost(budget: str, seed: int) -> Evidence:
 
 CLAIMS = (
     Claim(POSITIVE, "exhaustive", _positive),
-    Claim(BITWISE, "numeric", _bitwise),
     Claim(COST, "numeric", _cost),
 )

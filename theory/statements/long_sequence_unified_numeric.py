@@ -187,7 +187,7 @@ def _distributed(budget: str, seed: int) -> Evidence:
         checks=tuple(checks),
         control=Control(
             "without the factor e^{m−m′} on what was summed before",
-            (Check("P = 4: output error", (broken - whole).abs().max().item(), "<=", 1e-2),),
+            (Check("P = 4: output error", (broken - whole).abs().max().item(), "<=", 1e-5),),
         ),
         seed=seed,
         budget=budget,

@@ -5,7 +5,6 @@ and seeded, with made-up and package-shipped text and images where the arena's o
 from microtome.lab.tasks.long_range.image import Image
 from microtome.lab.tasks.long_range.listops import ListOps
 from microtome.lab.tasks.long_range.marks import TwoMarks
-from microtome.lab.tasks.long_range.pathfinder import PATH_32, PATH_X, SMALL, Drawing, Pathfinder
 from microtome.lab.tasks.long_range.protocol import LabelledSequences, SequenceClassification, majority_rate
 from microtome.lab.tasks.long_range.retrieval import Retrieval
 from microtome.lab.tasks.long_range.text import SourcePassages, Text
@@ -19,10 +18,5 @@ __all__ = [
     "SourcePassages",
     "Retrieval",
     "Image",
-    "Pathfinder",
-    "Drawing",
-    "SMALL",
-    "PATH_32",
-    "PATH_X",
     "TwoMarks",
 ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from microtome.lab.spelling import near
@@ -140,7 +140,7 @@ class SourcePassages(SequenceClassification):
 
 
 @lru_cache(maxsize=32)
-def package_bytes(package: str, split: str) -> Int[Tensor, " byte"]:
+def package_bytes(package: str, split: str) -> UInt8[Tensor, " byte"]:
     """The bytes of a package's modules in alphabetical order, the test's every fifth by hash or the others.
 
     Raises:

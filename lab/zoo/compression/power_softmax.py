@@ -111,7 +111,7 @@ def polynomialise(model: SequenceModel, intervals: Mapping[str, Interval], toler
     """A copy that adds and multiplies only: `divided`, with LayerNorm and the activation as polynomials too.
 
     `tolerance` is also the relative error of LayerNorm's root, and the error of the activation over its largest value,
-    each on its interval. Raises ValueError as `divided`, and if an interpolant would need a degree above LARGEST_DEGREE.
+    each on its interval. Raises ValueError as `divided`, and if an interpolant needed a degree above LARGEST_DEGREE.
     """
     model = divided(model, intervals, tolerance)
     for i, block in enumerate(model.blocks):
@@ -184,18 +184,19 @@ class Polynomial(nn.Module):
 
 
 class PolynomialNorm(nn.Module):
-    """LayerNorm with a polynomial for 1/√x."""
+    """LayerNorm with a polynomial for 1/√x; `hook_normalized` is the one of the norm in whose place it stands."""
 
     def __init__(self, norm: LayerNorm, met: Interval, tolerance: float):
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
         self.inverse_root = interpolant(torch.rsqrt, met, tolerance)
+        self.hook_normalized = norm.hook_normalized
 
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
         share = 1 / x.shape[-1]
         centred = x - x.sum(-1, keepdim=True) * share
         variance = (centred * centred).sum(-1, keepdim=True) * share
-        return centred * self.inverse_root(variance + self.eps) * self.weight + self.bias
+        return self.hook_normalized(centred * self.inverse_root(variance + self.eps)) * self.weight + self.bias
 
 
 def interpolant(

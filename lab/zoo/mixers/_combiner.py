@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from microtome.lab.zoo.mixers._heads import softmax_or_zero
+
 Heads = Float[Tensor, "batch head pos d_head"]
 Values = Float[Tensor, "batch head pos width"]
 Real = Bool[Tensor, "batch pos"]
@@ -202,6 +204,5 @@ def _other_rows(rows: int, causal: bool, device: torch.device) -> Bool[Tensor, "
 def _softmax(*logits: Tensor) -> tuple[Tensor, ...]:
     """One softmax over all last axes together; a row of −∞ weighs nothing."""
     every = torch.cat(logits, dim=-1)
-    empty = (every == -torch.inf).all(-1, keepdim=True)
-    weights = every.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0)
+    weights = softmax_or_zero(every)
     return weights.split([each.shape[-1] for each in logits], dim=-1)

@@ -20,6 +20,12 @@ def row_entropy(pattern: Float[Tensor, "batch head query key"]) -> Float[Tensor,
     return torch.special.entr(pattern / total.clamp(min=torch.finfo(pattern.dtype).tiny)).sum(-1)
 
 
+def softmax_or_zero(scores: Float[Tensor, "*axes key"]) -> Float[Tensor, "*axes key"]:
+    """Softmax over the last axis; a row of −∞ gives zeros, with a gradient of zero."""
+    empty = (scores == -torch.inf).all(-1, keepdim=True)
+    return scores.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0)
+
+
 class HeadWeights:
     """TransformerLens' weights, head by head, of a mixer whose linear maps are `q`, `k`, `v` and `o`."""
 

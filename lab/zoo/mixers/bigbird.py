@@ -1,11 +1,10 @@
 """BigBird (Zaheer et al. 2020, "Big Bird: Transformers for longer sequences", section 2): blocks of keys, near, global
 and random ones.
 
-A block of queries sees itself and the blocks beside it, the first and the last block, and `random` others that are
-drawn once for each layer; the first and the last block see everything. In a causal model a query sees of these what
-lies before it, random blocks are earlier ones, and the last block, which nobody before it could see, is one like any
-other.
-An input shorter than n_ctx reads the draws modulo its number of blocks. ("Long Range Arena", Tay et al. 2020, slug
+A block of queries sees itself and the blocks beside it, the first and the last block, and `random` others, no two of
+them alike, that are drawn once for each layer; the first and the last block see everything. In a causal model a query
+sees of these what lies before it, and the last block, which nobody before it could see, is one like any other. An input
+shorter than n_ctx draws by the same priorities among the blocks that it has. ("Long Range Arena", Tay et al. 2020, slug
 `long_range_arena`, has blocks of 64.)
 """
 
@@ -27,31 +26,29 @@ class BigBirdMixer(VisibleMixer):
 
     def __init__(self, options: "Part", shape: Shape):
         super().__init__(options, shape)
-        self.block, self.longest = options.block, shape.n_ctx
+        self.block, self.random, self.longest = options.block, options.random, shape.n_ctx
         blocks = -(-shape.n_ctx // self.block)
-        self.register_buffer("drawn", torch.randint(1 << 31, (blocks, options.random)))
+        self.register_buffer("priority", torch.rand(blocks, blocks))
 
-    def random_blocks(self, blocks: int, device: torch.device) -> Int[Tensor, "block random"]:
-        """The random blocks of each block of an input of so many."""
-        at = torch.arange(blocks, device=device)
-        return self.drawn[:blocks] % (at[:, None] + 1 if self.causal else blocks)
+    def blocks_seen(self, blocks: int) -> Bool[Tensor, "block other_block"]:
+        """Which blocks each block of an input of so many sees, of later ones those that causality will hide as well."""
+        at = torch.arange(blocks, device=self.priority.device)
+        seen = ((at[:, None] - at).abs() <= 1) | (at == 0)
+        if not self.causal:
+            seen = seen | (at == blocks - 1) | (at == 0)[:, None] | (at == blocks - 1)[:, None]
+        others = ~seen & (at < at[:, None]) if self.causal else ~seen
+        first = self.priority[:blocks, :blocks].masked_fill(~others, -1.0).topk(min(self.random, blocks)).indices
+        return seen | (torch.zeros_like(seen).scatter_(1, first, True) & others)
 
     def sees(self, queries: Int[Tensor, " query"], keys: Int[Tensor, " key"], n: int) -> Bool[Tensor, "query key"]:
-        q, k, last = queries // self.block, keys // self.block, (n - 1) // self.block
-        drawn = self.random_blocks(last + 1, queries.device)[q]
-        seen = ((q[:, None] - k).abs() <= 1) | (k == 0) | (drawn[:, :, None] == k).any(1)
-        return seen if self.causal else seen | (k == last) | (q == 0)[:, None] | (q == last)[:, None]
+        return self.blocks_seen(-(-n // self.block))[queries // self.block][:, keys // self.block]
 
     def _tiles(self, n: int, device: torch.device) -> list[tuple[slice, Int[Tensor, " column"]]]:
-        blocks, found = -(-n // self.block), []
-        places = torch.arange(self.block, device=device)
-        for i, drawn in enumerate(self.random_blocks(blocks, device).tolist()):
-            wanted = {0, i - 1, i, *drawn} if self.causal else {0, blocks - 1, i - 1, i, i + 1, *drawn}
-            if not self.causal and i in (0, blocks - 1):
-                wanted = set(range(blocks))
-            chosen = torch.tensor(sorted(b for b in wanted if 0 <= b < blocks), device=device)
-            columns = (chosen[:, None] * self.block + places).flatten()
-            found.append((slice(i * self.block, min((i + 1) * self.block, n)), columns[columns < n]))
+        place, found = torch.arange(n, device=device), []
+        for i, seen in enumerate(self.blocks_seen(-(-n // self.block))):
+            rows = slice(i * self.block, min((i + 1) * self.block, n))
+            columns = place[seen[place // self.block]]
+            found.append((rows, columns[columns < rows.stop] if self.causal else columns))
         return found
 
 

@@ -2,80 +2,99 @@
 global tokens.
 
 A query sees the `window` positions around it, ⌊(window − 1)/2⌋ of them before and ⌊window/2⌋ after; in a causal model
-all of them lie before it. The first `n_global` tokens are seen by all and see all, and project queries, keys and
-values with maps of their own when they look. ("Long Range Arena", Tay et al. 2020, slug `long_range_arena`, has a
-window of 512 and no global token.)
+all of them lie before it. The first `n_global` tokens are seen by all and see all, and when they look, queries, keys
+and values come from maps of their own. These are heads of their own here, behind the others: silent at all other rows,
+as the first heads are at theirs, and written by the same W_O. ("Long Range Arena", Tay et al. 2020, slug
+`long_range_arena`, has a window of 512 and no global token.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from microtome.kernels import softmax as kernel
 from microtome.kernels.local_attention import SHORTEST_TILE, window_attention
 from microtome.lab.zoo.mixers import softmax
+from microtome.lab.zoo.mixers._heads import softmax_or_zero
 from microtome.lab.zoo.mixers._visible import VisibleMixer
-from microtome.lab.zoo.parts import Context, Effective, Shape
+from microtome.lab.zoo.parts import Context, Shape
 from microtome.lab.zoo.template import Template
 
 
+class SharedOutput(nn.Linear):
+    """One output map for both kinds of heads, given side by side."""
+
+    def forward(self, z: Float[Tensor, "*axes both_kinds"]) -> Float[Tensor, "*axes d_model"]:
+        return super().forward(z.unflatten(-1, (2, -1)).sum(-2))
+
+
 class LongformerMixer(VisibleMixer):
-    """Softmax attention to a window, and of and to global tokens."""
+    """Softmax attention to a window, and of and to global tokens, whose heads follow the others if there are any."""
 
     def __init__(self, options: "Part", shape: Shape):
-        super().__init__(options, shape)
+        kinds, d_head = 2 if options.n_global else 1, options.head_width(shape)
+        super().__init__(replace(options, d_head=d_head), replace(shape, n_heads=kinds * shape.n_heads))
         self.n_global = options.n_global
         self.left = options.window - 1 if self.causal else (options.window - 1) // 2
         self.right = 0 if self.causal else options.window // 2
         if self.n_global:
-            width = self.n_heads * self.d_head
-            self.q_global, self.k_global, self.v_global = (
-                nn.Linear(shape.d_model, width, bias=options.bias) for _ in range(3)
-            )
+            self.o = SharedOutput(shape.n_heads * d_head, shape.d_model, bias=self.o.bias is not None)
+
+    @property
+    def W_O(self) -> Float[Tensor, "head d_head d_model"]:
+        each = self.o.weight.T.unflatten(0, (-1, self.d_head))
+        return each.repeat(2, 1, 1) if self.n_global else each
 
     def sees(self, queries: Int[Tensor, " query"], keys: Int[Tensor, " key"], n: int) -> Bool[Tensor, "query key"]:
+        """Of whichever heads speak at a query."""
         ahead = keys - queries[:, None]
         near = (ahead >= -self.left) & (ahead <= self.right)
         return near | (keys < self.n_global) | (queries < self.n_global)[:, None]
 
+    def _adjusted(self, scores: Tensor, queries: Tensor) -> Tensor:
+        scores = super()._adjusted(scores, queries)
+        if not self.n_global:
+            return scores
+        theirs = (queries < self.n_global)[:, None]
+        local, of_global = scores.chunk(2, dim=1)
+        return torch.cat([local.masked_fill(theirs, -torch.inf), of_global.masked_fill(~theirs, -torch.inf)], dim=1)
+
+    def _pattern(self, scores: Tensor, context: Context) -> Float[Tensor, "batch head query key"]:
+        return softmax_or_zero(scores) if self.n_global else super()._pattern(scores, context)
+
     def _tiles(self, n: int, device: torch.device) -> list[tuple[slice, Int[Tensor, " column"]]]:
+        """Of the rows behind the global tokens."""
         at, found, size = torch.arange(n, device=device), [], max(SHORTEST_TILE, self.left + self.right)
-        starts = [0, *range(self.n_global, n, size)] if 0 < self.n_global < n else range(0, n, size)
-        for first, after in zip(starts, [*starts[1:], n], strict=True):
-            rows = slice(first, after)
+        for first in range(self.n_global, n, size):
+            rows = slice(first, min(first + size, n))
             start, stop = max(0, first - self.left), min(n, rows.stop + self.right)
-            if first < self.n_global:
-                start, stop = 0, n
             found.append((rows, torch.cat([at[: min(self.n_global, start)], at[start:stop]])))
         return found
 
     def _fused(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Float[Tensor, "batch head pos d_head"]:
-        if self.n_global:
-            return super()._fused(q, k, v, context)
-        return window_attention(q, k, v, self.left, self.right, mask=context.mask, bias=context.bias, scale=self.scale)
-
-    def forward(self, x: Float[Tensor, "batch pos d_model"], context: Context) -> Float[Tensor, "batch pos d_model"]:
-        written = super().forward(x, context)
         if not self.n_global:
-            return written
-        return torch.cat([self._of_global_tokens(x, context), written[:, self.n_global :]], dim=1)
-
-    def _of_global_tokens(self, x: Tensor, context: Context) -> Float[Tensor, "batch global d_model"]:
-        """What the global tokens write: attention to all positions through maps of their own."""
-        heads = (self.n_heads, self.d_head)
-        q = self.q_global(x[:, : self.n_global]).unflatten(-1, heads).transpose(1, 2)
-        k, v = (each(x).unflatten(-1, heads).transpose(1, 2) for each in (self.k_global, self.v_global))
+            sides = (self.left, self.right)
+            return window_attention(q, k, v, *sides, mask=context.mask, bias=context.bias, scale=self.scale)
+        (q, q_global), (k, k_global), (v, v_global) = (x.chunk(2, dim=1) for x in (q, k, v))
+        first = min(self.n_global, context.n)
         terms = {"mask": context.mask, "scale": self.scale}
         if self.causal:
-            terms |= {"causal": True, "positions": torch.arange(q.shape[2], device=x.device)}
-        return self.o(kernel.attention(q, k, v, **terms).transpose(1, 2).flatten(-2))
+            terms |= {"causal": True, "positions": torch.arange(first, device=q.device)}
+        theirs = kernel.attention(q_global[:, :, :first], k_global, v_global, **terms)
+        local = super()._fused(q, k, v, context) if context.n > first else q[:, :, first:]
+        return torch.cat([F.pad(local, (0, 0, first, 0)), F.pad(theirs, (0, 0, 0, context.n - first))], dim=1)
 
-    def effective_attention(self, x: Float[Tensor, "batch pos d_model"], context: Context) -> Effective:
-        """The pattern; exact without global tokens, whose own maps the pattern does not show."""
-        return super().effective_attention(x, context)._replace(exact=not self.n_global)
+    def _heads(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+        if self.n_global and context.bias is not None:
+            raise ValueError(
+                "heads of global tokens have no place in a position's bias; take a position that embeds or rotates, or "
+                "n_global=0."
+            )
+        return super()._heads(x, context)
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,4 @@ class Part(softmax.Part):
             raise ValueError(
                 f"window must be at least 1 and n_global at least 0, not {self.window} and {self.n_global}."
             )
-        if self.n_global and (shape.rotary or self.fused_qkv):
-            raise ValueError("global tokens have maps of their own: no rotary positions, and fused_qkv=False.")
         return LongformerMixer(self, shape)

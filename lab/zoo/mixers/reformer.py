@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microtome.lab.zoo.mixers import _lsh
+from microtome.lab.zoo.mixers._heads import softmax_or_zero
 from microtome.lab.zoo.mixers._lsh import Buckets
 from microtome.lab.zoo.mixers._pattern import Features, Heads, Pattern, PatternMixer
 from microtome.lab.zoo.parts import Context, MixerPart, Shape
@@ -76,14 +77,14 @@ class ReformerMixer(PatternMixer):
             chunk = _lsh.layout(bucket, self.n_buckets, self.chunk(n)).slots // self.chunk(n)
             behind = chunk[..., :, None] - chunk[..., None, :]
             tables.append(scores.masked_fill(~(allowed & same & ((behind == 0) | (behind == 1))), -torch.inf))
-        return _softmax(torch.stack(tables, dim=-2).flatten(-2)).unflatten(-1, (len(tables), n)).sum(-2)
+        return softmax_or_zero(torch.stack(tables, dim=-2).flatten(-2)).unflatten(-1, (len(tables), n)).sum(-2)
 
     def _fast(self, q: Features, k: Features, v: Heads, context: Context) -> Heads:
         """Round by round over chunks, joined by their log-normalisers."""
         found = self._buckets(k, context)
         outputs, levels = zip(*(self._round(q, k, v, r, found, context) for r in range(len(found))), strict=True)
         level = torch.stack(levels)
-        weights = _softmax(level.movedim(0, -1)).movedim(-1, 0)
+        weights = softmax_or_zero(level.movedim(0, -1)).movedim(-1, 0)
         return (weights[..., None] * torch.stack(outputs)).sum(0)
 
     def _round(
@@ -105,7 +106,7 @@ class ReformerMixer(PatternMixer):
         scores = q_c @ k_w.mT * self.d_head**-0.5 - shared.sum(-1).clamp(min=1).log()
         scores = torch.where(place[..., :, None] == place_w[..., None, :], ALONE, scores)
         scores = scores.masked_fill(~allowed, -torch.inf)
-        z, level = _softmax(scores) @ v_w, _logsumexp(scores)
+        z, level = softmax_or_zero(scores) @ v_w, _logsumexp(scores)
         slots = sorted_.slots
         return (
             z.flatten(2, 3).gather(2, slots[..., None].expand(-1, -1, -1, z.shape[-1])),
@@ -126,12 +127,6 @@ def _with_previous(x: Tensor) -> Tensor:
     """Each chunk behind the one before it; nothing real stands before the first, whose bucket is the lowest."""
     before = torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, :-1]], dim=2)
     return torch.cat([before, x], dim=3)
-
-
-def _softmax(scores: Tensor) -> Tensor:
-    """Over the last axis; a row of −∞ gives zeros."""
-    empty = (scores == -torch.inf).all(-1, keepdim=True)
-    return scores.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0)
 
 
 def _logsumexp(scores: Tensor) -> Tensor:

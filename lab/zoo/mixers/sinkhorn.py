@@ -53,7 +53,8 @@ class SinkhornMixer(PatternMixer):
 
     def _pattern(self, q: Heads, k: Heads, context: Context) -> Pattern:
         q, k, real = self._padded(q, k, context)
-        r, (own, brought) = self.sort(q, k, real), self._weights(q, k, real)
+        r = self.sort(q, k, real)
+        own, brought = self._weights(q, k, r, real)
         blocks = r.shape[-1]
         eye = torch.eye(blocks, dtype=q.dtype, device=q.device)
         whole = torch.einsum("bhiqk,ij->bhiqjk", own, eye) + torch.einsum("bhiqk,bhij->bhiqjk", brought, r)
@@ -64,17 +65,19 @@ class SinkhornMixer(PatternMixer):
         n = context.n
         q, k, real = self._padded(q, k, context)
         v = self._pad(v) * real[:, None, :, None]
-        own, brought = self._weights(q, k, real)
+        r = self.sort(q, k, real)
+        own, brought = self._weights(q, k, r, real)
         blocks = v.unflatten(2, (-1, self.block))
-        sorted_v = torch.einsum("bhij,bhjkd->bhikd", self.sort(q, k, real), blocks)
+        sorted_v = torch.einsum("bhij,bhjkd->bhikd", r, blocks)
         return (own @ blocks + brought @ sorted_v).flatten(2, 3)[:, :, :n]
 
-    def _weights(self, q: Padded, k: Padded, real: Bool[Tensor, "batch padded"]) -> tuple[Tensor, Tensor]:
+    def _weights(
+        self, q: Padded, k: Padded, r: Float[Tensor, "batch head block other_block"], real: Bool[Tensor, "batch padded"]
+    ) -> tuple[Tensor, Tensor]:
         """Softmax weights [batch head block query key] within each block, and to the block that R brings."""
         own_real = real.unflatten(1, (-1, self.block))[:, None, :, None]
         q_blocks, k_blocks = (x.unflatten(2, (-1, self.block)) * self.d_head**-0.25 for x in (q, k))
         own = (q_blocks @ k_blocks.mT).masked_fill(~own_real, HIDDEN).softmax(-1) * own_real
-        r = self.sort(q, k, real)
         brought_real = torch.einsum("bhij,bjk->bhik", r, real.unflatten(1, (-1, self.block)).to(r.dtype)) > 0
         k_blocks = k_blocks * real.unflatten(1, (-1, self.block))[:, None, ..., None]
         brought = q_blocks @ torch.einsum("bhij,bhjkd->bhikd", r, k_blocks).mT
