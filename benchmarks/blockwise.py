@@ -5,11 +5,11 @@ scaled_dot_product_attention taken in one run; then the peak of resident memory 
 process, beside the naive way's n×n scores. Run: python benchmarks/blockwise.py [length …]
 """
 
-import resource
 import subprocess
 import sys
 
 import torch
+from entropy_kernel import filled_to_high_water, high_water
 from timing import machine, medians
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -50,19 +50,15 @@ def compare(n: int) -> None:
         print(f"n={n:>6} causal, {direction}: {line}", flush=True)
 
 
-def high_water() -> float:
-    """MiB of resident memory at its highest so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-
-
 def measure_one(way: str, n: int) -> None:
     """Prints the extra MiB of one forward and backward pass, in a process of its own."""
     both_ways(way, draw(64))
     inputs = draw(n)
+    ballast = filled_to_high_water()
     before = high_water()
     both_ways(way, inputs)
     print(high_water() - before)
+    del ballast
 
 
 def memory(n: int) -> None:

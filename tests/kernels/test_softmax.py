@@ -49,7 +49,7 @@ def expected(q, k, v, terms):
 
 @pytest.fixture(params=["whole", "tiles"])
 def path(request, monkeypatch) -> str:
-    """Either path on problems of test size; tiles cut far below a problem, so that every seam is met, and no fused pass."""
+    """Either path on problems of test size; tiles, without fused passes, cut so far below it that every seam is met."""
     monkeypatch.setattr(dispatch, "WHOLE_SCORES", 1 << 40 if request.param == "whole" else 0)
     monkeypatch.setattr(tiles, "TILE_ELEMENTS", 3000)
     if request.param == "tiles":

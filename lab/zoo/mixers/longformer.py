@@ -22,6 +22,7 @@ from microtome.lab.zoo.mixers import softmax
 from microtome.lab.zoo.mixers._heads import softmax_or_zero
 from microtome.lab.zoo.mixers._visible import VisibleMixer
 from microtome.lab.zoo.parts import Context, Shape
+from microtome.lab.zoo.streaming import Moment, State
 from microtome.lab.zoo.template import Template
 
 
@@ -89,12 +90,22 @@ class LongformerMixer(VisibleMixer):
         return torch.cat([F.pad(local, (0, 0, first, 0)), F.pad(theirs, (0, 0, 0, context.n - first))], dim=1)
 
     def _heads(self, x: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        if self.n_global and context.bias is not None:
-            raise ValueError(
-                "heads of global tokens have no place in a position's bias; take a position that embeds or rotates, or "
-                "n_global=0."
-            )
+        self._refuse(context.bias)
         return super()._heads(x, context)
+
+    def step(
+        self, x: Float[Tensor, "batch d_model"], state: State, moment: Moment
+    ) -> tuple[Float[Tensor, "batch d_model"], State]:
+        """As softmax attention's; the heads that do not speak at this position give zero."""
+        self._refuse(moment.bias(x.device))
+        return super().step(x, state, moment)
+
+    def _refuse(self, bias: Tensor | None) -> None:
+        if self.n_global and bias is not None:
+            raise ValueError(
+                "a position's bias has no rows for the heads of global tokens; take a position that embeds or rotates, "
+                "or n_global=0."
+            )
 
 
 @dataclass(frozen=True)

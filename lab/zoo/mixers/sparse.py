@@ -2,8 +2,8 @@
 "Long Range Arena", Tay et al. 2020, slug `long_range_arena`, has it).
 
 A query sees its own block of `block` positions and, of every other block, the first position and the last `summary`
-ones: k mod block = 0 or ≥ block − summary. Each layer's pattern serves all heads. In a bidirectional model position 0,
-where a class token stands, sees all and is seen by all.
+ones: k mod block = 0 or ≥ block − summary. One pattern serves all heads. In a bidirectional model position 0, where a
+class token stands, sees all and is seen by all; the benchmark hides later keys from all others even there (`one_way`).
 """
 
 from dataclasses import dataclass
@@ -28,10 +28,13 @@ class SparseMixer(VisibleMixer):
     def __init__(self, options: "Part", shape: Shape):
         super().__init__(options, shape)
         self.block, self.summary = options.block, options.summary
+        self.one_way = options.one_way or shape.causal
 
     def sees(self, queries: Int[Tensor, " query"], keys: Int[Tensor, " key"], n: int) -> Bool[Tensor, "query key"]:
         own = (queries // self.block)[:, None] == keys // self.block
         seen = own | self._sums_up(keys)
+        if self.one_way:
+            seen = seen & (keys <= queries[:, None])
         return seen if self.causal else seen | (queries == 0)[:, None] | (keys == 0)
 
     def _sums_up(self, keys: Tensor) -> Tensor:
@@ -46,7 +49,7 @@ class SparseMixer(VisibleMixer):
             rows = slice(first, min(first + size, n))
             wanted = sums_up.clone()
             wanted[rows] = True
-            if self.causal:
+            if self.one_way:
                 wanted[rows.stop :] = False
             found.append((rows, wanted.nonzero()[:, 0]))
         # Position 0 of a bidirectional model looks everywhere: a tile of its own.
@@ -60,7 +63,13 @@ def _without_first(tiles: list[tuple[slice, Tensor]]) -> list[tuple[slice, Tenso
 
 @dataclass(frozen=True)
 class Part(softmax.Part):
-    """The options of softmax attention, `block` positions a block, and `summary` last ones of each that all see."""
+    """Options of the fixed sparse pattern, beside those of softmax attention.
+
+    Attributes:
+        block: positions a block has.
+        summary: how many last positions of each block all others see.
+        one_way: whether a bidirectional model hides later keys from all queries but position 0.
+    """
 
     template: ClassVar = Template(
         matrix="softmax(QKᵀ/√d + B) at fixed places",
@@ -72,6 +81,7 @@ class Part(softmax.Part):
 
     block: int = 50
     summary: int = 10
+    one_way: bool = False
 
     def build(self, shape: Shape) -> SparseMixer:
         if self.block < 1 or not 0 <= self.summary <= self.block:

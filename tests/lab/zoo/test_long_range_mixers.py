@@ -9,12 +9,13 @@ import torch.nn.functional as F
 from microtome.kernels.random_features import directions, positive_features
 from microtome.lab import zoo
 from microtome.lab.zoo.mixers import _lsh
+from microtome.lab.zoo.streaming import Stream
 
 SIZES = {"d_vocab": 11, "d_model": 16, "n_heads": 2, "n_layers": 1, "position": "none"}
 
 
-def layer(name, n_ctx=64, causal=False, **options):
-    return zoo.sequence(mixer={"name": name, **options}, n_ctx=n_ctx, causal=causal, **SIZES).double()
+def layer(name, n_ctx=64, causal=False, seed=0, **options):
+    return zoo.sequence(mixer={"name": name, **options}, n_ctx=n_ctx, causal=causal, seed=seed, **SIZES).double()
 
 
 def draw(n, generator):
@@ -32,6 +33,7 @@ def heads(model, tokens):
     [
         ("local", {"block": 40}),
         ("bigbird", {"block": 8, "random": 5}),
+        ("bigbird", {"block": 8, "random": 2}),
         ("bigbird", {"block": 40, "random": 0}),
         ("longformer", {"window": 100}),
         ("sparse", {"block": 40}),
@@ -39,17 +41,12 @@ def heads(model, tokens):
     ],
 )
 def test_patterns_that_show_everything_are_softmax_attention(name, options, causal, generator):
-    """BigBird of five blocks with five draws each may miss one: the rest is still softmax over what it sees."""
     model, tokens = layer(name, causal=causal, **options), draw(40, generator)
     q, k, v, z = heads(model, tokens)
     places = torch.arange(40)
     sees = model.blocks[0].attn.sees(places, places, 40)
-    everything = torch.ones(40, 40, dtype=torch.bool)
-    if causal:
-        sees, everything = sees.tril(), everything.tril()
-    if not options.get("random"):
-        assert torch.equal(sees, everything)
-    wanted = F.scaled_dot_product_attention(q, k, v, attn_mask=sees)
+    assert (sees.tril() == torch.ones(40, 40).tril()).all() if causal else sees.all()
+    wanted = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     torch.testing.assert_close(z, wanted, atol=1e-12, rtol=1e-10)
 
 
@@ -71,6 +68,16 @@ def test_the_sparse_mask_has_the_published_entries():
     sparse = layer("sparse", causal=True, block=50, summary=10, n_ctx=200).blocks[0].attn
     places = torch.arange(200)
     assert int(sparse.sees(places, places, 200).tril().sum()) == 8400
+
+
+def test_the_benchmark_s_encoder_opens_row_and_column_of_the_class_token_to_it(generator):
+    model = layer("sparse", n_ctx=200, one_way=True)
+    places = torch.arange(200)
+    sees = model.blocks[0].attn.sees(places, places, 200)
+    assert int(sees.sum()) == 8400 + 199, "position 0 sees the 199 behind it; all saw it before"
+    effective = model.effective_attention(draw(200, generator))[0]
+    assert torch.equal(effective.matrix > 0, sees.expand_as(effective.matrix))
+    assert (effective.matrix @ effective.values).isfinite().all()
 
 
 def test_local_attention_never_leaves_its_block_at_any_depth(generator):
@@ -160,23 +167,70 @@ def test_a_synthesizer_without_learned_scores_is_softmax_attention(generator):
         torch.testing.assert_close(z, F.scaled_dot_product_attention(q, k, v), atol=1e-12, rtol=1e-10)
 
 
-def test_global_tokens_look_through_maps_of_their_own(generator):
-    model, tokens = layer("longformer", window=5, n_global=2), draw(30, generator)
-    attention = model.blocks[0].attn
-    assert not model.effective_attention(tokens)[0].exact
-    seen = {}
-    handle = attention.register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
-    wrote = model.run_with_cache(tokens)[1]["attn_out", 0]
-    handle.remove()
-    maps = (attention.q_global, attention.k_global, attention.v_global)
-    q, k, v = (each(seen["x"]).unflatten(-1, (2, 8)).transpose(1, 2) for each in maps)
-    wanted = attention.o(F.scaled_dot_product_attention(q[:, :, :2], k, v).transpose(1, 2).flatten(-2))
-    torch.testing.assert_close(wrote[:, :2], wanted, atol=1e-12, rtol=1e-10)
+@pytest.mark.parametrize("causal", [True, False])
+def test_heads_of_global_tokens_speak_for_them_alone_and_are_written_by_the_same_map(causal, generator):
+    model, tokens = layer("longformer", causal=causal, window=5, n_global=2), draw(30, generator)
+    attention, cache = model.blocks[0].attn, model.run_with_cache(tokens)[1]
+    q, k, v = (cache[name, 0].transpose(1, 2) for name in "qkv")
+    z, pattern = cache["z", 0], cache["blocks.0.attn.hook_pattern"]
+    assert z.shape == (2, 30, 4, 8)
+    assert (z[:, :2, :2] == 0).all()
+    assert (z[:, 2:, 2:] == 0).all()
+    assert (pattern[:, :2, :2] == 0).all()
+    assert (pattern[:, 2:, 2:] == 0).all()
+    wanted = F.scaled_dot_product_attention(q[:, 2:], k[:, 2:], v[:, 2:], is_causal=causal)[:, :, :2]
+    torch.testing.assert_close(z[:, :2, 2:].transpose(1, 2), wanted, atol=1e-12, rtol=1e-10)
+    written = torch.einsum("bnhd,hdm->bnm", z, attention.W_O) + attention.b_O
+    torch.testing.assert_close(cache["attn_out", 0], written, atol=1e-12, rtol=1e-10)
+    effective = model.effective_attention(tokens)[0]
+    assert effective.exact
+    torch.testing.assert_close(effective.matrix @ effective.values, z.transpose(1, 2), atol=1e-12, rtol=1e-10)
+
+
+def test_global_tokens_are_seen_by_all_and_read_step_by_step(generator):
+    model, tokens = layer("longformer", causal=True, window=3, n_global=2), draw(30, generator)
     places = torch.arange(30)
-    sees = attention.sees(places, places, 30)
-    assert sees[:2].all()
-    assert sees[:, :2].all()
-    assert sees[20].nonzero()[:, 0].tolist() == [0, 1, 18, 19, 20, 21, 22]
+    assert model.blocks[0].attn.sees(places, places, 30)[20].nonzero()[:, 0].tolist() == [0, 1, 18, 19, 20]
+    stream = Stream(model, 2)
+    read = torch.stack([stream.push(token) for token in tokens.unbind(1)], 1)
+    torch.testing.assert_close(read, model(tokens), atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 50])
+def test_global_tokens_in_short_and_padded_inputs(n, generator):
+    model, tokens = layer("longformer", window=4, n_global=2), draw(n, generator)
+    mask = torch.ones(2, n, dtype=torch.bool)
+    mask[0, max(1, n // 2) :] = False
+    out = model(tokens, mask=mask)
+    torch.testing.assert_close(out[0, mask[0]], model(tokens[:1, mask[0]])[0], atol=1e-12, rtol=1e-10)
+    z = model.run_with_cache(tokens, mask=mask)[1]["z", 0].transpose(1, 2)
+    seen = {}
+    handle = model.blocks[0].attn.register_forward_pre_hook(lambda _, given: seen.update(x=given[0], context=given[1]))
+    model(tokens, mask=mask)
+    handle.remove()
+    effective = model.blocks[0].attn.effective_attention(seen["x"], seen["context"])
+    torch.testing.assert_close(effective.matrix @ effective.values, z, atol=1e-12, rtol=1e-10)
+
+
+def test_global_tokens_take_no_bias_of_a_position(generator):
+    model = zoo.sequence(mixer={"name": "longformer", "n_global": 1}, **{**SIZES, "position": "alibi"})
+    with pytest.raises(ValueError, match="no rows for the heads of global tokens"):
+        model(draw(9, generator))
+
+
+def test_bigbird_draws_as_many_new_blocks_as_it_says(generator):
+    for causal in (True, False):
+        attention = layer("bigbird", causal=causal, block=4, random=3, n_ctx=80).blocks[0].attn
+        for blocks in (1, 2, 6, 13, 20):
+            seen = attention.blocks_seen(blocks)
+            for i, row in enumerate(seen):
+                near = {j for j in (0, i - 1, i, i + 1, *(() if causal else (blocks - 1,))) if 0 <= j < blocks}
+                far = i - len([j for j in near if j < i]) if causal else blocks - len(near)
+                whole = not causal and i in (0, blocks - 1)
+                assert int(row.sum()) == (blocks if whole else len(near) + min(3, far))
+        assert torch.equal(attention.blocks_seen(9), attention.blocks_seen(20)[:9, :9]) == causal
+        other = layer("bigbird", causal=causal, block=4, random=3, n_ctx=80, seed=1).blocks[0].attn
+        assert not torch.equal(attention.blocks_seen(20), other.blocks_seen(20))
 
 
 @pytest.mark.parametrize(
