@@ -113,7 +113,7 @@ def _draw(ratios: dict[str, float], losses: dict[str, float]):
     if losses:
         bars = right.barh(list(losses), list(losses.values()), color="C1")
         right.bar_label(bars, fmt="%.2f", padding=3)
-        right.set(xlabel="loss (nats)", title=f"After {STEPS} steps (reported only)", xlim=(0, 3.2))
+        right.set(xlabel="loss (nats)", title=f"After {STEPS} steps (reported)", xlim=(0, 3.2))
         right.invert_yaxis()
     else:
         right.set_axis_off()

@@ -48,7 +48,7 @@ class Layout:
 def layout(bucket: Buckets, n_buckets: int, chunk: int) -> Layout:
     """Chunks of `chunk` slots, begun anew in each of the n_buckets + 1 buckets.
 
-    There are as many slots as the worst deal of n positions could need.
+    There are as many chunks as the fullest head needs.
     """
     *lead, n = bucket.shape
     order = bucket.argsort(dim=-1, stable=True)
@@ -60,7 +60,7 @@ def layout(bucket: Buckets, n_buckets: int, chunk: int) -> Layout:
     ranks = torch.empty_like(bucket).scatter_(-1, order, torch.arange(n, device=bucket.device).expand_as(order))
     within = ranks - firsts.gather(-1, bucket)
     slots = chunk_starts.gather(-1, bucket) * chunk + within
-    total = (n // chunk + n_buckets + 1) * chunk
+    total = int(chunks.sum(-1).max()) * chunk
     members = torch.full((*lead, total), n, dtype=torch.long, device=bucket.device)
     members.scatter_(-1, slots, torch.arange(n, device=bucket.device).expand_as(slots))
     return Layout(slots, members, chunk)

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from microtome.lab.zoo.mixers import _lsh
@@ -91,27 +91,40 @@ class ReformerMixer(PatternMixer):
         self, q: Heads, k: Heads, v: Heads, which: int, found: list[Buckets], context: Context
     ) -> tuple[Heads, Float[Tensor, "batch head pos"]]:
         """Output and log-normaliser of one round; 0 and −∞ where a position sees nothing."""
-        n = context.n
-        sorted_ = _lsh.layout(found[which], self.n_buckets, self.chunk(n))
-        place = _chunks(sorted_.members[..., None], sorted_.chunk)[..., 0]  # [batch head chunk slot], n if empty
-        real = torch.ones(q.shape[0], n, dtype=torch.bool, device=q.device) if context.mask is None else context.mask
-        real = F.pad(real, (0, 1))[torch.arange(len(real), device=q.device)[:, None, None, None], place]
-        labels = torch.stack(found, dim=-1)  # [batch head pos round]
-        q_c, k_c, v_c, label_c = (self._sorted(x, sorted_) for x in (q, k, v, labels))
-        k_w, v_w, label_w, place_w, real_w = (_with_previous(x) for x in (k_c, v_c, label_c, place, real))
-        shared = label_c[..., :, None, :] == label_w[..., None, :, :]
-        allowed = shared[..., which] & real_w[..., None, :]
+        sorted_ = _lsh.layout(found[which], self.n_buckets, self.chunk(context.n))
+        q_c, k_c, v_c = (self._sorted(x, sorted_) for x in (q, k, v))
+        scores = (q_c * self.d_head**-0.5) @ _with_previous(k_c).mT
+        if len(found) > 1:
+            labels = self._sorted(torch.stack(found, dim=-1), sorted_)  # [batch head chunk slot round]
+            shared = labels[..., :, None, :] == _with_previous(labels)[..., None, :, :]
+            scores = scores - shared.sum(-1).clamp(min=1).log()
+        # A bucket's members keep their order, so that a slot's place in its window says which key is itself or later.
+        ahead = torch.arange(-sorted_.chunk, sorted_.chunk, device=q.device)
+        ahead = ahead - torch.arange(sorted_.chunk, device=q.device)[:, None]
+        open_ = self._open(sorted_, found[which], context)[..., None, :]
         if self.causal:
-            allowed = allowed & (place_w[..., None, :] <= place[..., :, None])
-        scores = q_c @ k_w.mT * self.d_head**-0.5 - shared.sum(-1).clamp(min=1).log()
-        scores = torch.where(place[..., :, None] == place_w[..., None, :], ALONE, scores)
-        scores = scores.masked_fill(~allowed, -torch.inf)
-        z, level = softmax_or_zero(scores) @ v_w, _logsumexp(scores)
+            open_ = open_ & (ahead <= 0)
+        scores = torch.where(ahead == 0, ALONE, scores).masked_fill(~open_, -torch.inf)
+        level = _logsumexp(scores)
+        weights = (scores - level.masked_fill(level == -torch.inf, 0.0)[..., None]).exp()
+        z = weights @ _with_previous(v_c)
         slots = sorted_.slots
         return (
             z.flatten(2, 3).gather(2, slots[..., None].expand(-1, -1, -1, z.shape[-1])),
             level.flatten(2, 3).gather(2, slots),
         )
+
+    def _open(
+        self, sorted_: _lsh.Layout, bucket: Buckets, context: Context
+    ) -> Bool[Tensor, "batch head chunk two_chunks"]:
+        """Which slots of a chunk and of the one before it hold a real position of the chunk's own bucket."""
+        real = torch.ones_like(bucket, dtype=torch.bool)
+        if context.mask is not None:
+            real = real & context.mask[:, None]
+        held, label = (self._sorted(x[..., None], sorted_)[..., 0] for x in (real, bucket))
+        whose = label[..., 0]  # a chunk is of one bucket, and filled from its first slot
+        continues = F.pad(whose[..., 1:] == whose[..., :-1], (1, 0))[..., None]
+        return torch.cat([_before(held) & continues, held], dim=-1)
 
     def _sorted(self, x: Tensor, sorted_: _lsh.Layout) -> Tensor:
         """[batch head pos width] as [batch head chunk slot width], zeros in empty slots."""
@@ -123,10 +136,14 @@ def _chunks(x: Tensor, chunk: int) -> Tensor:
     return x.unflatten(2, (-1, chunk))
 
 
+def _before(x: Tensor) -> Tensor:
+    """Of each chunk the one before it; zeros before the first."""
+    return torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, :-1]], dim=2)
+
+
 def _with_previous(x: Tensor) -> Tensor:
-    """Each chunk behind the one before it; nothing real stands before the first, whose bucket is the lowest."""
-    before = torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, :-1]], dim=2)
-    return torch.cat([before, x], dim=3)
+    """[batch head chunk slot width], each chunk behind the one before it."""
+    return torch.cat([_before(x), x], dim=3)
 
 
 def _logsumexp(scores: Tensor) -> Tensor:

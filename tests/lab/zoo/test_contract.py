@@ -5,6 +5,7 @@ import torch
 from transformer_lens import ActivationCache
 
 from microtome.lab import zoo
+from microtome.lab.zoo import registry
 from microtome.lab.zoo.points import Reading
 
 
@@ -236,6 +237,7 @@ def test_watching_readings_changes_no_bit_of_training(generator):
 
 def test_readings_are_declared_for_every_mixer():
     for mixer in zoo.names("mixers"):
-        model = zoo.sequence(d_vocab=5, d_model=8, n_heads=2, n_ctx=8, mixer=mixer)
+        causal = not registry.load("mixers", mixer).Part.bidirectional_only
+        model = zoo.sequence(d_vocab=5, d_model=8, n_heads=2, n_ctx=8, mixer=mixer, causal=causal)
         readings = [n for n, p in model.hook_dict.items() if isinstance(p, Reading)]
         assert len(readings) == 2 * len(model.blocks)

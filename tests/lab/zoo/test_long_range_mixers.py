@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from microtome.kernels.random_features import directions, positive_features
 from microtome.lab import zoo
 from microtome.lab.zoo.mixers import _lsh
+from microtome.lab.zoo.parts import Context
 from microtome.lab.zoo.streaming import Stream
 
 SIZES = {"d_vocab": 11, "d_model": 16, "n_heads": 2, "n_layers": 1, "position": "none"}
@@ -115,6 +116,29 @@ def test_reformer_with_one_bucket_is_shared_key_attention(causal, rounds, genera
     if causal:
         scores = scores.masked_fill(torch.ones(30, 30, dtype=torch.bool).triu(1), -torch.inf)
     torch.testing.assert_close(cache["z", 0].transpose(1, 2), scores.softmax(-1) @ v, atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("masked", [True, False])
+def test_reformer_s_rounds_over_chunks_are_its_matrix(causal, masked, generator):
+    """Three rounds, four buckets, short chunks: the fast path and its gradient against the n × n matrix."""
+    model = layer("reformer", causal=causal, n_buckets=4, rounds=3, n_ctx=32)
+    attention = model.blocks[0].attn
+    mask = torch.rand(2, 100, generator=generator) < 0.7 if masked else None
+    x = torch.randn(2, 100, 16, generator=generator, dtype=torch.float64).requires_grad_()
+    context = Context(model.pos_embed, 100, mask)
+    q, k, v = attention._heads(x, context)
+    fast, slow = attention._fast(q, k, v, context), attention._pattern(q, k, context) @ v
+    torch.testing.assert_close(fast, slow, atol=1e-11, rtol=1e-9)
+    along = torch.randn(fast.shape, generator=generator, dtype=torch.float64)
+    gradients = [torch.autograd.grad((z * along).sum(), x, retain_graph=True)[0] for z in (fast, slow)]
+    torch.testing.assert_close(*gradients, atol=1e-10, rtol=1e-8)
+    pattern = attention._pattern(q, k, context)
+    rows = pattern.sum(-1)
+    torch.testing.assert_close(rows, torch.ones_like(rows) if mask is None else mask[:, None].expand_as(rows).to(rows))
+    lonely = (pattern > 0).sum(-1) == 1
+    itself = pattern.diagonal(dim1=-2, dim2=-1) > 0
+    assert (lonely | ~itself).all(), "a position looks at itself only where it sees nobody else"
 
 
 def test_reformer_s_chunks_hold_every_position_once_in_its_bucket_and_order(generator):
