@@ -89,8 +89,9 @@ def score_norms(model: nn.Module) -> Float[Tensor, "layer head"]:
 
 
 def _score_norm(model: nn.Module, block: nn.Module) -> Float[Tensor, " head"]:
-    attention = getattr(block, "attn", None)
-    weights = [getattr(attention, name, None) for name in ("W_Q", "W_K")]
+    mixer = getattr(block, "attn", None) or getattr(block, "mixer", None)
+    weights = [getattr(mixer, name, None) for name in ("W_Q", "W_K")]
     if any(weight is None for weight in weights):
-        return torch.full((model.cfg.n_heads,), torch.nan, dtype=model.cfg.dtype, device=model.cfg.device)
+        n_heads = getattr(mixer, "n_heads", model.cfg.n_heads)
+        return torch.full((n_heads,), torch.nan, dtype=model.cfg.dtype, device=model.cfg.device)
     return product_norm(*(weight.detach() for weight in weights))
