@@ -19,7 +19,7 @@ from microtome.lab.train.config import resolve_device
         ({"checkpoint_every": -5}, r"checkpoint_every must be at least 1, not -5\."),
         ({"optimizer": "adamv"}, r"optimizer must be one of adam, adamw, not 'adamv'; did you mean 'adam"),
         ({"optimizer": "sgd"}, r"optimizer must be one of adam, adamw, not 'sgd'\."),
-        ({"schedule": "cosin"}, r"constant, linear, cosine, not 'cosin'; did you mean 'cosine'\?"),
+        ({"schedule": "cosin"}, r"constant, linear, cosine, inverse_sqrt, not 'cosin'; did you mean 'cosine'\?"),
         ({"precision": "bfloat16"}, r"precision must be one of float32, bf16, not 'bfloat16'"),
         ({"lr": math.nan}, r"lr must be finite and positive, not nan\."),
         ({"lr": math.inf}, r"lr must be finite and positive, not inf\."),
