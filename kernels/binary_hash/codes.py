@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from microtome.kernels.gpu import takes_triton
+
 WORD = 32
 """Bits to an int64 word; the upper half stays free, so that no sign bit is in the way of shifts."""
 
@@ -46,7 +48,7 @@ def hash_words(
             f"κ [batch head pos anchor] = {list(kappa.shape)} and A [head bit anchor] = {list(a.shape)} must agree "
             "about heads and anchors."
         )
-    if kappa.is_cuda and kappa.numel() and a.shape[1] <= WORD:
+    if takes_triton(kappa) and a.shape[1] <= WORD:
         from microtome.kernels.binary_hash import triton_path
 
         return triton_path.words(kappa, a).long()[..., None] & 0xFFFFFFFF

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from microtome.kernels.binary_hash.codes import pack
+from microtome.kernels.gpu import takes_triton
 
 Codes = Float[Tensor, "batch head pos bit"]
 Values = Float[Tensor, "batch head pos d_head"]
@@ -99,7 +100,7 @@ def _causal_sums(h: Tensor, v: Tensor, c: float) -> Tensor:
 
 def _takes_triton(h: Tensor, v: Tensor, causal: bool, released_bias: bool) -> bool:
     trained = torch.is_grad_enabled() and (h.requires_grad or v.requires_grad)
-    if not v.is_cuda or v.numel() == 0 or causal or released_bias or trained:
+    if not takes_triton(v) or causal or released_bias or trained:
         return False
     from microtome.kernels.binary_hash import triton_path
 

@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from microtome.kernels.ahead_of_time import Variant
+from microtome.kernels.scores.block import OPERANDS, operand
 
 BLOCK_N = 64
 BLOCK_D = 32
@@ -20,7 +21,6 @@ BLOCK_D = 32
 RUN = 512
 """Positions whose sums one program makes."""
 WARPS, STAGES = 4, 2
-OPERANDS = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
 @triton.jit
@@ -147,7 +147,7 @@ def attention(word: Tensor, v: Tensor, c: float, bits: int, visible: Tensor | No
     seen = None if visible is None else visible.to(torch.int8)
     _state[(runs, batch * head, tiles)](
         word, v, seen, partial, head, n, *v.stride(), *((0, 0) if seen is None else seen.stride()),
-        **sizes, RUN=RUN, HAS_VISIBLE=seen is not None, OPERAND=_operand(v.dtype), num_warps=WARPS, num_stages=STAGES,
+        **sizes, RUN=RUN, HAS_VISIBLE=seen is not None, OPERAND=operand(v.dtype), num_warps=WARPS, num_stages=STAGES,
     )  # fmt: skip
     z = torch.empty(v.shape, dtype=v.dtype, device=v.device)
     _read[(triton.cdiv(n, BLOCK_N), batch * head, tiles)](
@@ -158,11 +158,6 @@ def attention(word: Tensor, v: Tensor, c: float, bits: int, visible: Tensor | No
 
 def _padded(size: int) -> int:
     return max(16, triton.next_power_of_2(size))
-
-
-def _operand(dtype: torch.dtype) -> tl.dtype:
-    """What the products multiply; Triton's interpreter multiplies bfloat16 as raw bits, so it gets float32."""
-    return tl.float32 if dtype == torch.bfloat16 and triton.knobs.runtime.interpret else OPERANDS[dtype]
 
 
 def variants() -> Iterator[Variant]:

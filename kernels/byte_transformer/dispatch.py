@@ -1,8 +1,5 @@
 """The public function: which path a call takes."""
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +7,7 @@ from torch import Tensor
 from microtome.kernels.byte_transformer import cpu
 from microtome.kernels.byte_transformer.equation import check
 from microtome.kernels.byte_transformer.packing import Packing
+from microtome.kernels.gpu import takes_triton
 
 
 def attention(
@@ -34,15 +32,10 @@ def attention(
     check(q, k, v, packing, scale)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     learned = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    if q.is_cuda and not learned and _triton_installed():
+    if takes_triton(q) and not learned:
         from microtome.kernels.byte_transformer import triton_path
 
         if triton_path.supports(q):
             multiprocessors = torch.cuda.get_device_properties(q.device).multi_processor_count
             return triton_path.forward(q, k, v, packing, scale, 4 * multiprocessors)
     return cpu.forward(q, k, v, packing, scale)
-
-
-@cache
-def _triton_installed() -> bool:
-    return find_spec("triton") is not None

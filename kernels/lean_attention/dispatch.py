@@ -1,12 +1,10 @@
 """The public function: which path a call takes."""
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from microtome.kernels.gpu import takes_triton
 from microtome.kernels.lean_attention import cpu
 from microtome.kernels.lean_attention.equation import check
 
@@ -37,15 +35,10 @@ def decode(
     check(q, k, v, lengths, scale)
     scale = q.shape[-1] ** -0.5 if scale is None else float(scale)
     known = [k.shape[2]] * q.shape[0] if lengths is None else lengths.tolist()
-    if q.is_cuda and _triton_installed():
+    if takes_triton(q):
         from microtome.kernels.lean_attention import triton_path
 
         if triton_path.supports(q):
             multiprocessors = torch.cuda.get_device_properties(q.device).multi_processor_count
             return triton_path.forward(q, k, v, known, scale, multiprocessors)
     return cpu.forward(q, k, v, known, scale)
-
-
-@cache
-def _triton_installed() -> bool:
-    return find_spec("triton") is not None

@@ -24,8 +24,8 @@ from microtome.kernels.ahead_of_time import Variant
 from microtome.kernels.lean_attention.emulator import row_blocks
 from microtome.kernels.lean_attention.schedule import ROWS, Schedule, grid_size, tile_keys
 from microtome.kernels.lean_attention.triple import LOG2_E
+from microtome.kernels.scores.block import OPERANDS, operand
 
-OPERANDS = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 COLUMNS = 6
 """Of the table of outputs: first tile, sequence, key-value head, first query head, rows, keys."""
 
@@ -124,7 +124,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], scale: float, m
     _stream_k[(work.grid,)](
         q, k, v, z, outputs, first, scratch, flags, scale * LOG2_E, work.longest, work.heavy,
         *q.stride(), *k.stride(), *v.stride(), *z.stride()[:2],
-        D_HEAD=d_head, TILE=tile, COLUMNS=COLUMNS, OPERAND=_operand(q.dtype), **block,
+        D_HEAD=d_head, TILE=tile, COLUMNS=COLUMNS, OPERAND=operand(q.dtype), **block,
     )  # fmt: skip
     return z
 
@@ -159,11 +159,6 @@ def _blocks(dtype: torch.dtype, d_head: int, group: int) -> dict[str, int]:
     else:
         key, warps = 64 if feature <= 128 else 32, 8 if row * feature >= 64 * 128 else 4
     return {"BLOCK_D": feature, "BLOCK_M": row, "BLOCK_N": key, "num_warps": warps, "num_stages": 2}
-
-
-def _operand(dtype: torch.dtype) -> tl.dtype:
-    """What the products multiply; Triton's interpreter multiplies bfloat16 as raw bits, so it gets float32."""
-    return tl.float32 if dtype == torch.bfloat16 and triton.knobs.runtime.interpret else OPERANDS[dtype]
 
 
 def variants() -> Iterator[Variant]:

@@ -6,12 +6,3 @@ Each has its equation, a plain reference, a chunked path, a Triton path and a `s
 - `selective`: a diagonal state space whose decay, input and read-out follow the input (S6), a state a channel;
 - `ssd`: linear attention under a decay that all channels of a head share (Mamba-2; retention if it is constant).
 """
-
-from functools import cache
-from importlib.util import find_spec
-
-
-@cache
-def triton_installed() -> bool:
-    """Whether the GPU paths of this package can be imported."""
-    return find_spec("triton") is not None

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from microtome.kernels.scan import triton_installed
+from microtome.kernels.gpu import takes_triton
 
 CHUNK = 128
 """Positions whose weights are held at once: [CHUNK, CHUNK] for each sequence."""
@@ -153,7 +153,7 @@ class _PrefixAttention(torch.autograd.Function):
 
 def _forward(scores: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """o [*batch pos d_v] and L [*batch pos], float32 or wider."""
-    if scores.is_cuda and scores.numel() and triton_installed():
+    if takes_triton(scores):
         from microtome.kernels.scan import triton_prefix_softmax
 
         if triton_prefix_softmax.supports(values):

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from microtome.kernels.scan import triton_installed
+from microtome.kernels.gpu import takes_triton
 
 Channels = Float[Tensor, "batch pos channel"]
 States = Float[Tensor, "batch pos state"]
@@ -132,7 +132,7 @@ class _SelectiveScan(torch.autograd.Function):
 
 def _path(inputs: Inputs):
     """The module with `forward` and `backward` for these inputs."""
-    if inputs.x.is_cuda and inputs.x.numel() and triton_installed():
+    if takes_triton(inputs.x):
         from microtome.kernels.scan import triton_selective
 
         if triton_selective.supports(inputs.x, inputs.A):

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from microtome.kernels.scan import triton_installed
+from microtome.kernels.gpu import takes_triton
 
 Keys = Float[Tensor, "batch head pos state"]
 Values = Float[Tensor, "batch head pos d_v"]
@@ -98,7 +98,7 @@ def ssd(q: Keys, k: Keys, v: Values, log_decay: Decays) -> Values:
         raise ValueError(f"q and k must have states of one width, not {q.shape[-1]} and {k.shape[-1]}.")
     if v.shape[2] == 0:
         return torch.empty_like(v)
-    if v.is_cuda and triton_installed():
+    if takes_triton(v):
         from microtome.kernels.scan import triton_ssd
 
         if triton_ssd.supports(k, v):

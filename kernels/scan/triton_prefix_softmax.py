@@ -15,10 +15,10 @@ from torch import Tensor
 
 from microtome.kernels.ahead_of_time import Variant
 from microtome.kernels.scan.prefix_softmax import Triple, hillis_steele
+from microtome.kernels.scores.block import OPERANDS, operand
 
 BLOCK_D = 32
 """Values' columns of one program."""
-OPERANDS = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
 @triton.jit
@@ -89,7 +89,7 @@ def forward(scores: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     rest = (n, chunks, *s.stride(), *v.stride(), d_v)
     _reduce[grid](s, v, *triple, *rest, **sizes)
     carried = _exclusive(hillis_steele(triple)[0])
-    _scan[grid](s, v, *carried, outputs, lse, *rest, **sizes, OPERAND=_operand(v.dtype))
+    _scan[grid](s, v, *carried, outputs, lse, *rest, **sizes, OPERAND=operand(v.dtype))
     return outputs.reshape(*lead, n, d_v), lse.reshape(*lead, n)
 
 
@@ -105,22 +105,17 @@ def _sizes(dtype: torch.dtype) -> dict[str, int]:
     return {"BLOCK_N": 32 if dtype == torch.float32 else 64, "BLOCK_D": BLOCK_D}
 
 
-def _operand(dtype: torch.dtype) -> tl.dtype:
-    """What the products multiply; Triton's interpreter multiplies bfloat16 as raw bits, so it gets float32."""
-    return tl.float32 if dtype == torch.bfloat16 and triton.knobs.runtime.interpret else OPERANDS[dtype]
-
-
 def variants() -> Iterator[Variant]:
     """Both passes over dtypes; the width of values is no constant of theirs."""
     sums = dict.fromkeys(("m_ptr", "u_ptr", "w_ptr"), torch.float32)
     written = dict.fromkeys(("o_ptr", "lse_ptr"), torch.float32)
-    for dtype, operand in OPERANDS.items():
+    for dtype, kind in OPERANDS.items():
         read = dict.fromkeys(("s_ptr", "v_ptr"), dtype)
         constants = {**_sizes(dtype), "s_n": 1, "v_d": 1}
         yield Variant(f"{__name__}:_reduce", pointers={**read, **sums}, constants=constants, dtype=dtype)
         yield Variant(
             f"{__name__}:_scan",
             pointers={**read, **sums, **written},
-            constants={**constants, "OPERAND": operand},
+            constants={**constants, "OPERAND": kind},
             dtype=dtype,
         )

@@ -14,9 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 from microtome.kernels.ahead_of_time import Variant
+from microtome.kernels.scores.block import OPERANDS, operand
 
 BLOCK_FLAT = 256
-OPERANDS = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
 
 @triton.jit
@@ -110,7 +110,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, log_decay: Tensor) -> Tensor:
     state = torch.empty(rows, chunks, states, d_v, dtype=torch.float32, device=v.device)
     total = torch.empty(rows, chunks, dtype=torch.float32, device=v.device)
     y = torch.empty(batch, head, n, d_v, dtype=v.dtype, device=v.device)
-    sizes |= {"OPERAND": _operand(v.dtype), "num_warps": warps}
+    sizes |= {"OPERAND": operand(v.dtype), "num_warps": warps}
     counts, inner = (n, head, chunks, states, d_v), (*k.stride(), *v.stride(), *log_decay.stride())
     _added[(chunks, rows, columns * blocks)](k, v, log_decay, state, total, *counts, *inner, **sizes)
     _between[(rows, triton.cdiv(states * d_v, BLOCK_FLAT))](state, total, chunks, states * d_v, BLOCK=BLOCK_FLAT)
@@ -124,18 +124,13 @@ def _sizes(dtype: torch.dtype) -> tuple[dict[str, int], int]:
     return {"BLOCK_N": side, "BLOCK_S": side // 2, "BLOCK_D": side}, warps
 
 
-def _operand(dtype: torch.dtype) -> tl.dtype:
-    """What the products multiply; Triton's interpreter multiplies bfloat16 as raw bits, so it gets float32."""
-    return tl.float32 if dtype == torch.bfloat16 and triton.knobs.runtime.interpret else OPERANDS[dtype]
-
-
 def variants() -> Iterator[Variant]:
     """The three kernels over dtypes; the number of states is no constant of theirs."""
     wide = {"state_ptr": torch.float32, "total_ptr": torch.float32}
     yield Variant(f"{__name__}:_between", pointers=wide, constants={"BLOCK": BLOCK_FLAT})
-    for dtype, operand in OPERANDS.items():
+    for dtype, kind in OPERANDS.items():
         sizes, warps = _sizes(dtype)
-        constants = {**sizes, "OPERAND": operand, "k_s": 1, "v_d": 1}
+        constants = {**sizes, "OPERAND": kind, "k_s": 1, "v_d": 1}
         common = {"dtype": dtype, "num_warps": warps}
         read = {**dict.fromkeys(("k_ptr", "v_ptr"), dtype), "log_ptr": torch.float32, "state_ptr": torch.float32}
         added = {**read, "total_ptr": torch.float32}

@@ -1,12 +1,10 @@
 """The differentiable operation over a weighting: the plain scores of small problems, tiles, or Triton."""
 
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from microtome.kernels.gpu import takes_triton
 from microtome.kernels.scores import weighting as tiled
 from microtome.kernels.scores.tiles import accumulation_dtype
 from microtome.kernels.scores.transform import ScoreTransform
@@ -14,11 +12,6 @@ from microtome.kernels.scores.weighting import Weighting
 
 WHOLE_SCORES = 1 << 20
 """Scores below which a problem is computed whole on the CPU: making tiles twice costs more than keeping them."""
-
-
-@cache
-def _triton_installed() -> bool:
-    return find_spec("triton") is not None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, transform: ScoreTransform, weighting: Weighting) -> Tensor:
@@ -80,7 +73,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, transform: ScoreTransform, weighti
 
 def runs_triton(q: Tensor, backward: bool = False) -> bool:
     """Whether q lies on a GPU, Triton is installed, and its kernels take q's dtype and width."""
-    if not (q.is_cuda and _triton_installed()):
+    if not takes_triton(q):
         return False
     from microtome.kernels.scores import block, triton_backward
 
