@@ -83,6 +83,12 @@ class Context:
         bias = None if self.bias is None else self.bias[:, rows]
         return replace(self, rows=rows, bias=bias, whole=self)
 
+    def real(self, like: Float[Tensor, "batch ..."]) -> Bool[Tensor, "batch pos"]:
+        """The mask, or True everywhere where there is none, for a batch like this tensor's and on its device."""
+        if self.mask is not None:
+            return self.mask
+        return torch.ones(like.shape[0], self.n, dtype=torch.bool, device=like.device)
+
     def queries(self, device: torch.device) -> Int[Tensor, " query"]:
         """The positions at which queries stand."""
         every = torch.arange(self.n, device=device)

@@ -38,7 +38,7 @@ def language_model(
         seed: of the parameters; the default generator is left as it was.
     """
     model = sequence(
-        stem={"name": "tokens", "d_vocab": d_vocab, "unembed_bias": False},
+        stem={"name": "tokens", "d_vocab": d_vocab, "unembed_bias": False, "tied": True},
         mixer=mixer,
         position="none",
         norm="rmsnorm",
@@ -50,7 +50,6 @@ def language_model(
     )
     with torch.no_grad():
         model.embed.weight *= EMBEDDING_STD
-    model.unembed.weight = model.embed.weight
     return model
 
 

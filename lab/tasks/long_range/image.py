@@ -61,20 +61,12 @@ class Image(SequenceClassification):
         check_request(batch, generator)
         images, labels = _digits(self.split)
         chosen = integers(0, len(images) - 1, (batch,), generator).cpu()
-        return self._sequences(images[chosen], labels[chosen], generator.device)
+        grown = F.interpolate(images[chosen, None], (self.size, self.size), mode="bilinear", align_corners=False)
+        tokens = (grown * ((GREYS - 1) / INK)).round().long().flatten(1)
+        return whole(tokens.to(generator.device), labels[chosen].to(generator.device))
 
     def held_out(self) -> "Image":
         return Image(self.size, "test")
-
-    def test_set(self, examples: int, generator: torch.Generator) -> LabelledSequences:
-        """All images of the test split, each once, however many are asked for."""
-        check_request(examples, generator)
-        return self._sequences(*_digits("test"), generator.device)
-
-    def _sequences(self, images: Tensor, labels: Tensor, device: torch.device) -> LabelledSequences:
-        grown = F.interpolate(images[:, None], (self.size, self.size), mode="bilinear", align_corners=False)
-        tokens = (grown * ((GREYS - 1) / INK)).round().long().flatten(1)
-        return whole(tokens.to(device), labels.to(device))
 
 
 @lru_cache(maxsize=2)

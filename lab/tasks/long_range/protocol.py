@@ -63,14 +63,6 @@ class SequenceClassification(ABC):
         """
         return self
 
-    def test_set(self, examples: int, generator: torch.Generator) -> LabelledSequences:
-        """So many examples to test on; a task with a stored test set gives all of that instead.
-
-        Raises:
-            as `sample`.
-        """
-        return self.held_out().sample(examples, generator)
-
 
 def majority_rate(labels: Int[Tensor, " batch"]) -> float:
     """The share of the commonest class, which is what a constant answer reaches; 1/n_classes only under balance.

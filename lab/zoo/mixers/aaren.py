@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from microtome.kernels.scan import prefix_softmax
+from microtome.lab.zoo.mixers._heads import softmax_or_zero
 from microtome.lab.zoo.mixers._pattern import Heads, Pattern, PatternMixer
 from microtome.lab.zoo.parts import Context, MixerPart, Shape
 from microtome.lab.zoo.streaming import Moment, State, Streaming
@@ -44,9 +45,7 @@ class AarenMixer(PatternMixer, Streaming):
     def _pattern(self, q: Heads, k: Heads, context: Context) -> Pattern:
         n = k.shape[2]
         seen = torch.ones(n, n, dtype=torch.bool, device=k.device).tril()
-        table = self._scores(q, k, context)[..., None, :].masked_fill(~seen, -torch.inf)
-        nowhere = table.detach().amax(-1, keepdim=True) == -torch.inf
-        return table.masked_fill(nowhere, 0.0).softmax(-1).masked_fill(nowhere, 0.0)
+        return softmax_or_zero(self._scores(q, k, context)[..., None, :].masked_fill(~seen, -torch.inf))
 
     def _fast(self, q: Heads, k: Heads, v: Heads, context: Context) -> Heads:
         return prefix_softmax.prefix_attention(self._scores(q, k, context), v)

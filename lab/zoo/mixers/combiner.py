@@ -67,10 +67,7 @@ class CombinerMixer(PatternMixer):
         return (_combiner.fixed if self.kind == "fixed" else _combiner.mixture)(given, self.w)
 
     def _input(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Input:
-        real = context.mask
-        if real is None:
-            real = torch.ones(q.shape[0], context.n, dtype=torch.bool, device=q.device)
-        return Input(q, k, v, real, self.causal, self.pool)
+        return Input(q, k, v, context.real(q), self.causal, self.pool)
 
 
 @dataclass(frozen=True)

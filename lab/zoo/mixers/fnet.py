@@ -45,8 +45,7 @@ class FNetMixer(StaticMixer):
     def _matrix(self, v: Heads, context: Context) -> Matrix:
         batch, n = v.shape[:2]
         matrix = v.new_zeros(batch, 2, n, n)
-        everywhere = torch.ones(batch, n, dtype=torch.bool, device=v.device)
-        for example, real in _by_length(everywhere if context.mask is None else context.mask):
+        for example, real in _by_length(context.real(v)):
             size = real.shape[1]
             steps = torch.arange(size, device=v.device)
             angle = torch.outer(steps, steps).remainder(size).to(v.dtype) * (2 * torch.pi / size)

@@ -59,7 +59,7 @@ class LSTMMixer(RecurrentMixer, Streaming):
     def _unrolled(self, x: Channels, context: Context) -> list[Tensor]:
         """Input and forget gates, candidates, output gates and c of every position, step by step."""
         lstm, batch = self.lstm, x.shape[0]
-        real = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if context.mask is None else context.mask
+        real = context.real(x)
         h = c = x.new_zeros(batch, lstm.hidden_size)
         steps = []
         for x_t, real_t in zip(x.unbind(1), real.unbind(1), strict=True):

@@ -84,10 +84,7 @@ class SinkhornMixer(PatternMixer):
         return own, brought.masked_fill(~brought_real[:, :, :, None], HIDDEN).softmax(-1)
 
     def _padded(self, q: Heads, k: Heads, context: Context) -> tuple[Padded, Padded, Tensor]:
-        real = context.mask
-        if real is None:
-            real = torch.ones(q.shape[0], context.n, dtype=torch.bool, device=q.device)
-        return self._pad(q), self._pad(k), F.pad(real, (0, -context.n % self.block))
+        return self._pad(q), self._pad(k), F.pad(context.real(q), (0, -context.n % self.block))
 
     def _pad(self, x: Heads) -> Padded:
         return F.pad(x, (0, 0, 0, -x.shape[2] % self.block))

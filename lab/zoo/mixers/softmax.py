@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from microtome.kernels import softmax as kernel
-from microtome.lab.zoo.mixers._heads import HeadWeights
+from microtome.lab.zoo.mixers._heads import HeadWeights, softmax_or_zero
 from microtome.lab.zoo.parts import Context, Effective, Mixer, MixerPart, Shape
 from microtome.lab.zoo.points import Point, Recomputable
 from microtome.lab.zoo.streaming import Moment, State, Streaming
@@ -145,10 +145,7 @@ class SoftmaxMixer(HeadWeights, Streaming, Mixer):
 
     def _pattern(self, scores: Tensor, context: Context) -> Float[Tensor, "batch head query key"]:
         """Softmax over keys; a row that may look nowhere is zero."""
-        if context.mask is None:
-            return scores.softmax(-1)
-        empty = (scores == -torch.inf).all(-1, keepdim=True)
-        return scores.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0)
+        return scores.softmax(-1) if context.mask is None else softmax_or_zero(scores)
 
     def _effective(self, q: Tensor, k: Tensor, context: Context) -> Float[Tensor, "batch head query key"]:
         return self._weigh(self._pattern(self._scores(q, k, context), context), context)

@@ -8,6 +8,7 @@ from microtome.lab.tasks.long_range import forest
 from microtome.lab.tasks.long_range.image import Image
 from microtome.lab.tasks.long_range.listops import ListOps
 from microtome.lab.tasks.long_range.marks import TwoMarks
+from microtome.lab.tasks.long_range.protocol import majority_rate
 from microtome.lab.tasks.long_range.retrieval import Retrieval
 from microtome.lab.tasks.long_range.text import SourcePassages, Text
 from microtome.lab.train.classification import SequenceLabels
@@ -99,6 +100,12 @@ def test_named_texts_are_labelled_by_their_names(generator):
         names = [word for word in text.split() if word.isupper()]
         assert len(names) == 2
         assert (names[0] == names[1]) == bool(label)
+
+
+def test_a_constant_answer_reaches_the_commonest_class_s_share():
+    assert majority_rate(torch.tensor([2, 0, 2, 1])) == 0.5
+    with pytest.raises(ValueError, match="labels must be at least 1, not 0"):
+        majority_rate(torch.zeros(0, dtype=torch.long))
 
 
 def test_kept_passages_are_never_trained_on():
