@@ -13,13 +13,12 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from microtome.lab import zoo
 from microtome.lab.zoo.parts import Position, PositionPart, Shape
 from microtome.lab.zoo.transformer import SequenceModel
 from microtome.theory.claims._fitting import fresh
+from microtome.theory.statements._operations import matrix_operations
 
 D_MODEL, N_LAYERS, HEADS, VOCAB = 64, 4, 4, 32
 WINDOW, RANK, FEATURES = 64, 64, 64
@@ -63,7 +62,7 @@ class Band(PositionPart):
 
 
 MIXERS: dict[str, Callable[[int], dict]] = {
-    "Longformer": lambda n: {"mixer": {"name": "longformer", "window": WINDOW}},
+    "Longformer": lambda n: {"mixer": {"name": "longformer", "window": WINDOW, "n_global": 1}},
     "sparse": lambda n: {"mixer": {"name": "sparse", "block": math.isqrt(n), "summary": 1}},
     "Reformer": lambda n: {"mixer": "reformer"},
     "Linformer": lambda n: {"mixer": {"name": "linformer", "rank": RANK}},
@@ -108,35 +107,9 @@ def kept_bytes(run: Callable[[], Tensor], model: nn.Module) -> int:
     return sum(size for size, _ in storages.values())
 
 
-class _Counter(TorchDispatchMode):
-    """Sums torch's own counts of operations; its `FlopCounterMode` cannot be in force where a backward pass nests."""
-
-    _aten = torch.ops.aten
-    _fused: ClassVar[dict] = {
-        _aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, *_: 4 * q.numel() * k.shape[2],
-        # Scores once more, and the gradients of values, probabilities, queries and keys.
-        _aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda _, q, k, *__: 10 * q.numel() * k.shape[2],
-    }
-
-    def __init__(self):
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        operation = func.overloadpacket
-        if operation in self._fused:
-            self.total += self._fused[operation](*args)
-        elif operation in flop_registry:
-            self.total += flop_registry[operation](*args, **(kwargs or {}), out_val=out)
-        return out
-
-
 def operations(run: Callable[[], Tensor]) -> int:
     """Of the forward pass that `run` makes and of the backward pass from the sum of its output."""
-    with _Counter() as counter:
-        run().sum().backward()
-    return counter.total
+    return matrix_operations(lambda: run().sum().backward())
 
 
 def measured(model: SequenceModel, inputs: Tensor, **columns: float) -> Row:

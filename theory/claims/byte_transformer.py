@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from microtome.kernels.byte_transformer import flops
 from microtome.lab import zoo
@@ -24,6 +23,7 @@ from microtome.theory import registry
 from microtome.theory.claim import Claim
 from microtome.theory.evidence import Check, Control, Evidence
 from microtome.theory.statement import Statement
+from microtome.theory.statements._operations import matrix_operations
 
 SLUG = "byte_transformer"
 PAPER = "Zhai et al., ByteTransformer (2022)"
@@ -107,15 +107,7 @@ Run = Callable[[TokenModel, Ragged], Tensor]
 
 def operations(run: Run, model: TokenModel, batch: Ragged, rows: int) -> int:
     """Operations of the blocks in one run whose readout has `rows` rows, as torch counts them."""
-    op = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-
-    # torch 2.13 counts the attention of GPUs, and takes that of the CPU for nothing.
-    def attention(q, k, v, *args, out_shape=None, **kwargs) -> int:
-        return 4 * q[0] * q[1] * q[2] * k[2] * q[3]
-
-    with FlopCounterMode(display=False, custom_mapping={op: attention}) as counter:
-        run(model, batch)
-    return counter.get_total_flops() - 2 * rows * model.cfg.d_model * model.cfg.d_vocab
+    return matrix_operations(lambda: run(model, batch)) - 2 * rows * model.cfg.d_model * model.cfg.d_vocab
 
 
 def _same(model: TokenModel, batch: Ragged, budget: str, seed: int) -> Evidence:

@@ -6,8 +6,9 @@ binary cross entropy, Adam with β = (0.95, 0.999)). What was found beside, on o
 
 - The gain of the whole model over the memory alone depends on the training. Without mixup, by cross entropy, it had
   39 % fewer errors after 150 steps and as many after 500 (23 of 600 test digits each).
-- Much of it is the convolutions' own: without its memory the same model beats the memory alone too. That the memory
-  counts is checked by itself, against the model whose memory is zero throughout training.
+- Much of it is the convolutions' own: without its memory the same model beats the memory alone too (0.48 of its errors
+  on seeds 0 and 1), so that the control passes and this part is vacuous: fewer errors than the memory alone do not show
+  that the memory counts. The model with its memory has 0.62 of the errors of the one without.
 - Permuted digits do not decide early: at 68 % of the pixels accuracy is 0.86 of the final one (seed 0). The early
   decision is therefore measured on words that end before the recording does, as those of Speech Commands; digits are
   its control.
@@ -125,7 +126,7 @@ def _architecture(runs: list[Digits], seed: int) -> Evidence:
         ),
         control=Control(
             "the memory forced to zero, in the whole model's place",
-            (Check(over_alone, without / alone, "<=", 0.75), Check(over_without, 1.0, "<=", 0.9)),
+            (Check(over_alone, without / alone, "<=", 0.75),),
         ),
         seed=seed,
         budget="full",

@@ -7,6 +7,9 @@ interval that its denominators met, with as many steps as the formula says and w
 
 The models start with scores of size one (weights N(0, 1/d)) and see batches of 8. From smaller scores, or in batches of
 32, the unnormalised forms learn the task as well: a repeat at a fixed distance can be read off the relative bias alone.
+This setting is one of eight, chosen after their results were seen: with torch's own start, 3e-3 and batches of 32 both
+forms reach 1.00, with this start and batches of 32 x⁴ stays at 0.15 and GELU reaches 0.99. p = 2 reached 0.996 or more
+wherever it was run. The verdict is of this setting and this seed.
 """
 
 from dataclasses import dataclass

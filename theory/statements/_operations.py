@@ -1,4 +1,4 @@
-"""Element operations of a computation, counted while it runs."""
+"""Operations of a computation, counted while it runs: of all elements, or of products of matrices alone."""
 
 import math
 from collections.abc import Callable
@@ -7,9 +7,19 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 _TRANSFORMS = {"_fft_r2c", "_fft_c2r", "_fft_c2c"}
 _PRODUCTS = {"mm", "bmm"}
+
+
+_aten = torch.ops.aten
+_FUSED = {
+    # torch 2.13 counts the fused attention of GPUs, and takes that of the CPU for nothing.
+    _aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, *_: 4 * q.numel() * k.shape[2],
+    # Scores once more, and the gradients of values, probabilities, queries and keys.
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda _, q, k, *__: 10 * q.numel() * k.shape[2],
+}
 
 
 class _Counter(TorchDispatchMode):
@@ -38,3 +48,27 @@ def element_operations(compute: Callable[[], object]) -> float:
     with torch.no_grad(), _Counter() as counter:
         compute()
     return counter.operations
+
+
+class _Products(TorchDispatchMode):
+    """Sums torch's own counts; its `FlopCounterMode` cannot be in force where a backward pass nests."""
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        operation = function.overloadpacket
+        if operation in _FUSED:
+            self.total += _FUSED[operation](*args)
+        elif operation in flop_registry:
+            self.total += flop_registry[operation](*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def matrix_operations(compute: Callable[[], object]) -> int:
+    """Operations of products of matrices and of fused attention, two for a multiplication with its addition."""
+    with _Products() as counter:
+        compute()
+    return counter.total
