@@ -38,9 +38,11 @@ def test_times_are_taken_of_both_runs_at_every_share(monkeypatch):
     assert all(seconds > 0 for seconds in found.values())
 
 
-def test_the_claim_holds_at_the_quick_budget():
+def test_at_the_quick_budget_all_but_the_times_holds():
     evidence = claims.load("byte_transformer").run(budget="quick", seed=0)
-    assert evidence.verdict == "holds", evidence.to_json()
+    *measured, times = evidence.parts
+    assert {part.verdict for part in measured} == {"holds"}, evidence.to_json()
+    assert times.verdict == evidence.verdict == "inconclusive"
 
 
 @pytest.mark.slow
